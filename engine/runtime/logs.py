@@ -1,0 +1,114 @@
+"""What a log line looks like, and what never gets into one.
+
+One line, one JSON object: `timestamp`, `level`, `event`, `logger`, what the caller gave, what was bound for this piece
+of work (`bound(tenant=...)`) and the trace's ids. On a terminal the same lines are written for people. What libraries
+log through the standard library passes through the same processors, from warning on.
+
+Secrets are taken out by name of key and by shape (the password in a URL, an Authorization value), whoever logs them,
+tracebacks included. That is a net, not a licence: don't log them.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Final, TextIO
+
+import structlog
+from structlog.contextvars import bound_contextvars as bound
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from engine.runtime import tracing
+
+__all__ = ["bound", "configure", "redact"]
+
+OURS: Final = ("agents", "engine", "equeengage")  # What logs at the level that was set; all others from warning on.
+REDACTED: Final = "[redacted]"
+_DEPTH: Final = 6  # Deeper nested values are cut off: nobody reads them, and redaction must end.
+
+_SECRET_KEY = re.compile(
+    r"authorization|write_?keys?|password|passwd|secret|token|cookie|api_?key|private_?key|credential", re.IGNORECASE
+)
+# Up to the last @ before the path; in other schemes than http up to the last @ at all, as an operator who put an
+# unescaped slash into the password of his SMTP server is sent an error that quotes it.
+_URL_USER = re.compile(r"\b(https?://)[^\s/?#\"']*@|\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"']*@", re.IGNORECASE)
+_AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
+
+
+def configure(level: str = "info", stream: TextIO | None = None, console: bool | None = None) -> None:
+    """Log to `stream` (default: stderr) from now on, once per process; calling it again replaces what was set.
+
+    `console` chooses between lines for people and JSON; by default a terminal gets the former.
+    """
+    stream = sys.stderr if stream is None else stream
+    console = stream.isatty() if console is None else console
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.StackInfoRenderer(),
+                structlog.processors.format_exc_info,
+                redact,
+                structlog.dev.ConsoleRenderer(colors=console) if console else structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level.upper())
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,  # A logger made at import must follow a later `configure`.
+    )
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A processor: replace secrets in all values, however deep."""
+    return {key: REDACTED if _SECRET_KEY.search(key) else _clean(value, _DEPTH) for key, value in event.items()}
+
+
+def _clean(value: object, depth: int) -> object:
+    if isinstance(value, str):
+        return _AUTHORIZATION.sub(rf"\1 {REDACTED}", _URL_USER.sub(_without_user, value))
+    if isinstance(value, bytes):
+        return _clean(value.decode("utf-8", "replace"), depth)
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and depth == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            str(key): REDACTED if _SECRET_KEY.search(str(key)) else _clean(item, depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item, depth - 1) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _clean(str(value), depth)
+
+
+def _without_user(url: re.Match[str]) -> str:
+    return f"{url[1] or url[2]}{REDACTED}@"
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.update(tracing.log_ids())
+    return event
