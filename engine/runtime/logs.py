@@ -27,11 +27,14 @@ REDACTED: Final = "[redacted]"
 _DEPTH: Final = 6  # Deeper nested values are cut off: nobody reads them, and redaction must end.
 
 _SECRET_KEY = re.compile(
-    r"authorization|write_?keys?|password|passwd|secret|token|cookie|api_?key|private_?key|credential", re.IGNORECASE
+    r"authorization|write[_-]?key|password|passwd|secret|token|cookie|api[_-]?key|private[_-]?key|credential",
+    re.IGNORECASE,
 )
 # Up to the last @ before the path; in other schemes than http up to the last @ at all, as an operator who put an
 # unescaped slash into the password of his SMTP server is sent an error that quotes it.
-_URL_USER = re.compile(r"\b(https?://)[^\s/?#\"']*@|\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"']*@", re.IGNORECASE)
+_URL_USER = re.compile(
+    r"\b(https?://)[^\s/?#\"']*@|\b(?!https?://)([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"']*@", re.IGNORECASE
+)
 _AUTHORIZATION = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
 
 
