@@ -1,0 +1,79 @@
+# What there is to do with this tree: `make` lists it. Needs Python 3.11 or later; `make test` wants Java 17 and Maven too.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+
+# pip may read a mirror from the machine's configuration; here it need only be quiet and sure.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+OURS := agents benchmarks deploy engine journeys schemas tests
+
+.PHONY: help
+help: ## list what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(INSTALLED) ## a small shop, live: server, journeys, customers and a mailbox, until Ctrl-C
+	@exec $(BIN)/equeengage demo
+
+.PHONY: test
+test: lint ## lint, then all tests, against a real Kafka broker too
+	@echo "testing ..."
+	@$(BIN)/python -m pytest -q
+
+.PHONY: lint
+lint: $(INSTALLED) ## how it is written and typed
+	@echo "checking style and types ..."
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "some files are not formatted: make format"; exit 1; }
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(INSTALLED) ## write all files as `make lint` wants them
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: kafka
+kafka: ## a Kafka broker on 127.0.0.1:9092 for development, until Ctrl-C
+	@exec $(PYTHON) deploy/kafka/broker.py
+
+.PHONY: bench
+bench: $(INSTALLED) ## measure again what benchmarks/README.md says (minutes; leave the machine alone)
+	@exec $(BIN)/equeengage bench
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## only the tests that kill, freeze and starve processes
+	@$(BIN)/python -m pytest -q -m chaos
+
+.PHONY: lock
+lock: $(INSTALLED) ## resolve pyproject.toml into requirements.lock anew, to the newest versions allowed
+	@$(PIP) install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra demo --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+	@echo "requirements.lock is new; run: make test"
+
+.PHONY: install
+install: $(INSTALLED) ## only the virtual environment in .venv, with everything in it
+
+.PHONY: clean
+clean: ## remove what was made here: environment, caches, builds (not the data folder)
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is made last: an installation that broke off is begun again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Python 3.11 or later is needed; name one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@[ -x $(BIN)/python ] || { echo "making the virtual environment in $(VENV) ..."; "$(PYTHON)" -m venv $(VENV); } \
+		|| { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 1; }
+	@echo "installing $$(grep -c '^[a-z]' requirements.lock) packages, each checked against its hash ..."
+	@$(PIP) install --quiet --require-hashes --no-deps --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)
+	@echo "installed"
