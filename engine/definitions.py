@@ -1,0 +1,81 @@
+"""How a definition is frozen into JSON with a hash, and read back.
+
+A frozen journey names its templates by content (`cart_reminder@5f0c1d2e3a4b`), so a version sends for ever what it sent when
+it was published. Templates are definitions of their own, under the first 12 hex digits of their hash instead of a version.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+from engine.errors import JourneyError
+from engine.journey import Journey
+from schemas.definitions import Definition
+
+PARTS = ("subject", "html", "text", "json")
+MAX_BODY_BYTES = 900_000  # a definition is one record, and a broker takes 1 MB unless told otherwise
+
+_JOURNEY = TypeAdapter(Journey)
+
+
+def freeze(tenant: str, journey: Journey, templates: Mapping[str, Mapping[str, str]]) -> list[Definition]:
+    """Return the definitions to publish for a journey: its templates first, the journey last.
+
+    `templates` maps a name to its parts (subject, html, text, json: Liquid sources). Raises JourneyError if a template that
+    the journey sends is not among them.
+    """
+    frozen: dict[str, Definition] = {}
+    for name in journey.template_names():
+        if name not in templates:
+            raise JourneyError(
+                f"{journey.label}: there is no template {name!r}; put {name}.html and {name}.subject.txt into the"
+                " journeys' templates folder"
+            )
+        frozen[name] = freeze_template(tenant, name, templates[name])
+    refs = {name: f"{name}@{definition.hash[:12]}" for name, definition in frozen.items()}
+    body = dump(replace(journey, templates=refs))
+    return [*frozen.values(), _definition(tenant, "journey", journey.name, journey.version, body)]
+
+
+def freeze_template(tenant: str, name: str, parts: Mapping[str, str]) -> Definition:
+    """Return the definition of a template; empty parts are left out."""
+    body = msgspec.json.encode({part: parts[part] for part in PARTS if parts.get(part)})
+    return _definition(tenant, "template", name, 0, body)
+
+
+def thaw(definition: Definition) -> Journey:
+    """Return the journey of a definition. Raises JourneyError if the body isn't one, or isn't what its hash says."""
+    body = bytes(definition.body)
+    if sha256(body).hexdigest() != definition.hash:
+        raise JourneyError(f"{definition.key}: the body is not the one that was published (its SHA-256 differs)")
+    return load(body)
+
+
+def dump(journey: Journey) -> bytes:
+    """Return the journey as JSON: the same journey always as the same bytes. Durations are ISO 8601 (`PT1H`)."""
+    return _JOURNEY.dump_json(journey, exclude_defaults=False)
+
+
+def load(body: bytes | str) -> Journey:
+    """Return the journey written as JSON. Raises JourneyError that says where it is wrong."""
+    try:
+        return _JOURNEY.validate_json(body)
+    except ValidationError as error:
+        raise JourneyError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """Say the first thing that is wrong, and where, in one line."""
+    first: Any = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def _definition(tenant: str, kind: str, name: str, version: int, body: bytes) -> Definition:
+    if len(body) > MAX_BODY_BYTES:
+        raise JourneyError(f"the {kind} {name} takes {len(body)} bytes; {MAX_BODY_BYTES} is the limit")
+    return Definition(tenant, kind, name, version, sha256(body).hexdigest(), msgspec.Raw(body))

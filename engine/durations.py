@@ -1,0 +1,50 @@
+"""How long: the words for durations, and how they are told to people."""
+
+from datetime import timedelta
+
+
+def seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def hours(count: float) -> timedelta:
+    return timedelta(hours=count)
+
+
+def days(count: float) -> timedelta:
+    return timedelta(days=count)
+
+
+def weeks(count: float) -> timedelta:
+    return timedelta(weeks=count)
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Return the duration in whole milliseconds, exact (no floating point on the way)."""
+    return duration // timedelta(milliseconds=1)
+
+
+UNITS = (("week", 604_800_000), ("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
+
+
+def describe(duration: timedelta) -> str:
+    """Say a duration in words, exactly: "1 day 12 hours". Weeks are used only where they come out even."""
+    left = milliseconds(duration)
+    if left % 604_800_000 == 0 and left:
+        return _count(left // 604_800_000, "week")
+    parts = []
+    for unit, size in UNITS[1:]:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(_count(count, unit))
+    if left:
+        parts.append(f"{left} ms")
+    return " ".join(parts) or "no time"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

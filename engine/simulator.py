@@ -1,0 +1,150 @@
+"""Play one user's life against journeys, on a virtual clock: no broker, no database, no waiting.
+
+The same `handle` as in production folds every input, so what a test sees is what a user would get.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from engine.actor import Handled, earliest_due, handle
+from engine.catalog import Catalog
+from engine.durations import milliseconds
+from engine.journey import Journey
+from schemas.inputs import Event, Receipt, ReceiptStatus, Resumed, UserInput, WakeUp
+from schemas.outputs import JournalEntry, Message
+from schemas.state import Run, User
+
+BEGIN = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)  # a Monday morning
+REACHABLE = {"email": "user@example.com", "phone": "+15550100", "push_token": "token"}
+
+
+class SimulatedUser:
+    """One user and the journeys that concern them. Whatever can happen to a user is a method here."""
+
+    def __init__(
+        self,
+        *journeys: Journey,
+        user_id: str = "u1",
+        tenant: str = "test",
+        now: datetime = BEGIN,
+        profile: dict[str, Any] | None = None,
+    ) -> None:
+        catalog = Catalog()
+        for journey in journeys:
+            catalog = catalog.activate(tenant, journey)
+        attributes = {name: value for name, value in {**REACHABLE, **(profile or {})}.items() if value is not None}
+        self.catalog = catalog
+        self.tenant = tenant
+        self.user_id = user_id
+        self.now_ms = milliseconds(now - datetime(1970, 1, 1, tzinfo=UTC))
+        self.state: User = User(profile=attributes)
+        self.messages: list[Message] = []
+        self.journal: list[JournalEntry] = []
+        self._older = b""
+        self._events = 0
+
+    # What happens
+
+    def event(
+        self, name: str, *, message_id: str | None = None, occurred: datetime | None = None, **properties: Any
+    ) -> None:
+        """An event arrives now. `occurred` is when it happened, if that was earlier; `message_id` repeats an event."""
+        self._events += 1
+        occurred_at = self.now_ms if occurred is None else milliseconds(occurred - datetime(1970, 1, 1, tzinfo=UTC))
+        self.give(Event(message_id or f"e{self._events}", name, occurred_at, properties))
+
+    def identify(self, **profile: Any) -> None:
+        """The user's attributes change; None removes one."""
+        self._events += 1
+        self.give(Event(f"e{self._events}", "identify", self.now_ms, {}, profile))
+
+    def receipt(self, step: str, status: ReceiptStatus) -> None:
+        """Something became of the last message that a step asked for."""
+        sent = [message for message in self.messages if message.step == step]
+        if not sent:
+            raise AssertionError(f"{step!r} has sent nothing so far; sent were {self.sent}")
+        self.give(Receipt(sent[-1].id, status, self.now_ms, sent[-1].channel))
+
+    def wait(self, duration: timedelta) -> None:
+        """Let time pass: every timer on the way fires at its own time."""
+        until = self.now_ms + milliseconds(duration)
+        while (due_at := earliest_due(self.state)) is not None and due_at <= until:
+            self.now_ms = max(self.now_ms, due_at)
+            self.give(WakeUp(due_at))
+        self.now_ms = until
+
+    def sleep(self, duration: timedelta) -> None:
+        """Let time pass while the worker is down: nothing fires until the next input comes."""
+        self.now_ms += milliseconds(duration)
+
+    def wake_up(self) -> None:
+        self.give(WakeUp(self.now_ms))
+
+    def resume(self, run: str) -> None:
+        """An operator lets a suspended run go on."""
+        self.give(Resumed(run))
+
+    def publish(self, journey: Journey) -> None:
+        """A new version, or another journey, becomes active."""
+        self.catalog = self.catalog.activate(self.tenant, journey)
+
+    def give(self, input: UserInput) -> Handled:
+        """Fold one input at the present time."""
+        handled = handle(self.catalog, self.tenant, self.user_id, self.state, input, self.now_ms, self._older)
+        self.state, self._older = handled.user, handled.older
+        self.messages += handled.messages
+        self.journal += handled.journal
+        return handled
+
+    # What came of it
+
+    @property
+    def now(self) -> datetime:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.now_ms)
+
+    @property
+    def sent(self) -> list[str]:
+        """The messages asked for so far, as "channel:template"."""
+        return [f"{message.channel}:{message.template.partition('@')[0]}" for message in self.messages]
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        return self.state.profile
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return self.state.runs
+
+    @property
+    def step(self) -> str | None:
+        """Where the only live run waits; None if there is none."""
+        if len(self.runs) > 1:
+            raise AssertionError(f"{len(self.runs)} runs are live; ask `runs`")
+        return self.runs[0].step if self.runs else None
+
+    @property
+    def trail(self) -> list[str]:
+        """The steps that were passed, in order."""
+        return [entry.step for entry in self.journal if entry.kind == "step"]
+
+    @property
+    def exits(self) -> list[str]:
+        """Why runs have ended, in order."""
+        return [entry.reason for entry in self.journal if entry.kind == "exited"]
+
+    @property
+    def goals(self) -> list[str]:
+        return [entry.journey for entry in self.journal if entry.kind == "goal"]
+
+    def reasons(self, kind: str) -> list[str]:
+        """The reasons given in the journal for one kind of entry, such as "blocked" or "not_entered"."""
+        return [entry.reason for entry in self.journal if entry.kind == kind]
+
+
+Simulate = Callable[..., SimulatedUser]
+
+
+def simulate(*journeys: Journey, now: datetime = BEGIN, user_id: str = "u1", **profile: Any) -> SimulatedUser:
+    """Return a user, reachable on every channel unless the profile says otherwise (`email=None`)."""
+    return SimulatedUser(*journeys, user_id=user_id, now=now, profile=profile)

@@ -1,0 +1,67 @@
+"""What a fold returns besides state: commands to channels, journal entries, suppressions."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+JournalKind = Literal[
+    "entered",  # a run began
+    "step",  # a run arrived at a step
+    "sent",  # a message was asked for
+    "blocked",  # the policy kept a message back; `reason` says why
+    "receipt",  # something became of a message
+    "goal",  # what the journey was for has happened
+    "exited",  # a run ended; `reason` says how
+    "suspended",  # a run raised an exception and stands still until it is resumed
+    "resumed",
+    "not_entered",  # the entry matched and the re-entry rule or a limit said no
+    "dropped",  # an input changed nothing: a duplicate, too large, malformed
+    "attempt",  # a channel worker is about to call its provider
+    "retry",  # the provider said "later"
+]
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """A command: asks a channel to send one message to one person. `id` is `<run>:<visit>`, the idempotency key."""
+
+    id: str
+    tenant: str
+    user: str
+    channel: str
+    address: str
+    template: str  # <name>@<hash>, a key of the definitions
+    journey: str
+    version: int
+    step: str
+    run: str
+    requested_at: int
+    expires_at: int
+    profile: dict[str, Any] = {}
+    event: dict[str, Any] = {}
+    topic: str = "marketing"
+    transactional: bool = False
+
+
+class JournalEntry(Struct, frozen=True, omit_defaults=True):
+    """One thing that happened to a user, and its cause. Keyed like the user it is about."""
+
+    kind: JournalKind
+    at: int
+    tenant: str
+    user: str
+    cause: str = ""  # the input: "event cart_updated #m1", "timer", "receipt clicked", "operator"
+    journey: str = ""
+    version: int = 0
+    run: str = ""
+    step: str = ""
+    message: str = ""
+    reason: str = ""
+    detail: dict[str, Any] = {}
+
+
+class Suppression(Struct, frozen=True, omit_defaults=True):
+    """No more messages to an address. Keyed `tenant:channel:address` in the compacted topic `suppressions`."""
+
+    scope: str  # "all", or the topic that is suppressed
+    at: int
+    reason: str = ""
