@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     journeys: Path = Path("journeys")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    metrics_port: int = Field(0, ge=0, le=65000)  # worker, channel: /metrics; process n of a worker adds n; 0: nowhere
     write_keys: Annotated[dict[str, list[SecretStr]], NoDecode] = Field(default_factory=dict)
     public_url: str = ""  # what links in mails begin with; default: where the server listens
     link_secret: SecretStr = SecretStr("")  # signs links; embedded: made once and kept in the data folder
