@@ -12,7 +12,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 
 # pip may read a mirror from the machine's configuration; here it need only be quiet and sure.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-OURS := agents benchmarks deploy engine journeys schemas tests
+RESOLVE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header
 
 .PHONY: help
 help: ## list what there is to do
@@ -52,11 +53,11 @@ chaos: $(INSTALLED) ## only the tests that kill, freeze and starve processes
 	@$(BIN)/python -m pytest -q -m chaos
 
 .PHONY: lock
-lock: $(INSTALLED) ## resolve pyproject.toml into requirements.lock anew, to the newest versions allowed
+lock: $(INSTALLED) ## resolve pyproject.toml into the two locks anew, to the newest versions allowed
 	@$(PIP) install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --extra demo --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
-	@echo "requirements.lock is new; run: make test"
+	@$(RESOLVE) --upgrade --extra demo --group dev --output-file requirements.lock
+	@$(RESOLVE) --constraint requirements.lock --no-annotate --output-file deploy/requirements.lock
+	@echo "requirements.lock and deploy/requirements.lock are new; run: make test"
 
 .PHONY: install
 install: $(INSTALLED) ## only the virtual environment in .venv, with everything in it
