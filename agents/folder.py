@@ -1,0 +1,107 @@
+"""How a folder of journeys is read: every module with a journey in it, and the templates beside them.
+
+    journeys/*.py                      modules whose top level holds `Journey` objects, by whatever name
+    journeys/*.json                    journeys written as JSON
+    journeys/templates/<name>.html     a mail; `<name>.subject.txt` its subject, `<name>.txt` its text (else made from the html)
+    journeys/templates/<name>.json     the body of a webhook
+
+Modules are loaded by their path, under a name of their own: the folder needn't be a package or on any path.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import ValidationError
+
+from engine.definitions import explain, load
+from engine.errors import JourneyError
+from engine.journey import Journey
+
+SUFFIXES = {".subject.txt": "subject", ".html": "html", ".txt": "text", ".json": "json"}  # the longest match first
+MAX_TEMPLATE_BYTES = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a folder holds: journeys in the order of their names, and templates by name and part."""
+
+    path: Path
+    journeys: list[Journey]
+    templates: dict[str, dict[str, str]]
+
+
+def read_folder(path: Path) -> Folder:
+    """Return the journeys and templates of a folder. Raises JourneyError that names the file and says what to do."""
+    if not path.is_dir():
+        raise JourneyError(f"there is no folder {path}; name the folder of your journeys with --journeys DIR")
+    journeys: list[Journey] = []
+    for journey in sorted(_journeys(path), key=lambda journey: journey.name):
+        if journey not in journeys:  # a module may import another's journey
+            journeys.append(journey)
+    return Folder(path, journeys, dict(_templates(path / "templates")))
+
+
+def _journeys(path: Path) -> Iterator[Journey]:
+    for file in sorted(path.iterdir()):
+        if file.suffix == ".py" and not file.name.startswith(("_", "test_", "conftest")):
+            found = {id(value): value for value in vars(_module(file)).values() if isinstance(value, Journey)}
+            yield from found.values()
+        elif file.suffix == ".json":
+            try:
+                yield load(file.read_bytes())
+            except JourneyError as error:
+                raise JourneyError(f"{file}: {error}") from None
+
+
+def _module(file: Path) -> ModuleType:
+    """Run a journey's module. What it raises becomes one line that says where."""
+    name = f"_journeys_{sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up while it is being made
+    try:
+        spec.loader.exec_module(module)
+    except JourneyError as error:
+        raise JourneyError(f"{file}: {error}") from None
+    except ValidationError as error:
+        raise JourneyError(f"{file}{_line(error, file)}: {error.title}: {explain(error)}") from None
+    except Exception as error:
+        raise JourneyError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+    finally:
+        del sys.modules[name]
+    return module
+
+
+def _line(error: BaseException, file: Path) -> str:
+    """Return ":<line>" of the last place in this file that the error passed, or nothing."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f":{error.lineno}"
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def _templates(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    parts: dict[str, dict[str, str]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else ():
+        suffix = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)
+        if suffix is None or file.name.startswith("."):
+            continue
+        if file.stat().st_size > MAX_TEMPLATE_BYTES:
+            raise JourneyError(f"{file}: a template may take {MAX_TEMPLATE_BYTES} bytes")
+        try:
+            source = file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise JourneyError(f"{file}: a template is UTF-8: {error}") from None
+        parts.setdefault(file.name.removesuffix(suffix), {})[SUFFIXES[suffix]] = source
+    yield from parts.items()
