@@ -1,0 +1,1 @@
+"""The embedded host: one process, no broker; RocksDB is log and state."""
