@@ -55,7 +55,7 @@ class KeyValueStore(Protocol):
     def write(self, writes: Iterable[Write]) -> None: ...
 
     def delete_range(self, family: str, start: bytes, stop: bytes) -> None:
-        """Delete all keys with start <= key < stop, at the price of one write."""
+        """Delete all keys with start <= key < stop, at the price of one write. The disk space comes back by and by."""
         ...
 
     def sync(self) -> None:
@@ -168,13 +168,6 @@ class RocksStore:
         batch = WriteBatch(raw_mode=True)
         batch.delete_range(start, stop, self._handles[family])
         self._write(batch)
-
-    def compact(self, family: str, start: bytes, stop: bytes) -> None:
-        """Give back the disk space of what was deleted between two keys. Takes as long as it takes: use a thread."""
-        try:
-            self._families[family].compact_range(start, stop)
-        except Exception as error:
-            raise _explained(self.path, error) from error
 
     def sync(self) -> None:
         try:
@@ -336,9 +329,6 @@ class MemoryStore:
 
     def delete_range(self, family: str, start: bytes, stop: bytes) -> None:
         self.write([(family, key, None) for key, _ in self.scan(family, start, stop)])
-
-    def compact(self, family: str, start: bytes, stop: bytes) -> None:
-        """There is no disk space to give back."""
 
     def sync(self) -> None:
         covered = len(self._unsynced)

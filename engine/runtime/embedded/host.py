@@ -13,7 +13,8 @@ from engine.runtime.embedded.log import EmbeddedLog, wall_clock
 from engine.runtime.embedded.partition import EmbeddedPartition
 from engine.runtime.embedded.tables import EmbeddedDefinitions, EmbeddedSuppressions
 from engine.runtime.host import PartitionHost, PartitionStopped
-from engine.runtime.store import Memory, MemoryStore, RocksStore
+from engine.runtime.metrics import Metrics
+from engine.runtime.store import KeyValueStore, Memory, RocksStore
 
 Loop = Callable[[PartitionHost], Awaitable[None]]
 
@@ -29,16 +30,21 @@ class EmbeddedHost:
 
     def __init__(
         self,
-        store: RocksStore | MemoryStore,
+        store: KeyValueStore,
         partitions: int = 4,
         *,
         clock: Callable[[], int] = wall_clock,
         retention: timedelta = timedelta(days=7),
+        metrics: Metrics | None = None,
+        accept_clock: bool = False,
     ) -> None:
+        self.metrics = metrics or Metrics()
         self._store = store
         self._retention_ms = retention // timedelta(milliseconds=1)
         count = _fixed_count(store, partitions)
-        self.log = EmbeddedLog(store, count, clock)
+        self.log = EmbeddedLog(store, count, clock, self.metrics)
+        if not accept_clock:
+            self._refuse_clock_far_behind()
         self.definitions = EmbeddedDefinitions(store)
         self.suppressions = EmbeddedSuppressions(self.log, store)
         self.log.listen(self.definitions.take)
@@ -57,13 +63,18 @@ class EmbeddedHost:
         *,
         clock: Callable[[], int] = wall_clock,
         retention: timedelta = timedelta(days=7),
+        metrics: Metrics | None = None,
         memory: Memory | None = None,
+        accept_clock: bool = False,
     ) -> Self:
         """Open the data directory, making it if it is not there. A directory made earlier keeps its number of
-        partitions. Raises PartitionStopped where it cannot be used, saying why and what to do."""
-        store = RocksStore.open(store_path(path), layout.FAMILIES, layout.FORMAT, memory or Memory())
+        partitions. Raises PartitionStopped where it cannot be used, saying why and what to do.
+
+        `accept_clock`: an operator agrees to go on although this machine's clock is far behind the log's.
+        """
+        store = RocksStore.open(layout.store_path(path), layout.FAMILIES, layout.FORMAT, memory or Memory())
         try:
-            return cls(store, partitions, clock=clock, retention=retention)
+            return cls(store, partitions, clock=clock, retention=retention, metrics=metrics, accept_clock=accept_clock)
         except BaseException:
             store.close()
             raise
@@ -73,7 +84,7 @@ class EmbeddedHost:
         before = self._owners.get((topic, number))
         if before is not None:
             before.fence()
-        partition = self._owners[topic, number] = EmbeddedPartition(self.log, self._store, topic, number)
+        partition = self._owners[topic, number] = EmbeddedPartition(self.log, self._store, topic, number, self.metrics)
         return partition
 
     def partitions(self, topic: str) -> int:
@@ -86,6 +97,7 @@ class EmbeddedHost:
         anything else is, after a pause, from what was committed.
         """
         for topic, loop in loops.items():
+            self.metrics.partitions_owned.labels(topic).set(self.partitions(topic))
             for number in range(self.partitions(topic)):
                 self._run(self._keep_running(topic, number, loop))
         self._run(self._ring())
@@ -123,11 +135,13 @@ class EmbeddedHost:
                 return
             except PartitionStopped as error:
                 self.stopped[topic, number] = str(error)
+                self.metrics.partition_stopped.labels(topic, str(number)).set(1)
                 self._logger.error("partition stopped", topic=topic, partition=number, reason=str(error))
                 return
             except Exception:
                 if partition.position > position:
                     pause = FIRST_PAUSE_SECONDS
+                self.metrics.partition_failures.labels(topic).inc()
                 self._logger.exception("loop failed", topic=topic, partition=number, again_in_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -147,25 +161,30 @@ class EmbeddedHost:
 
     async def _forget_now_and_then(self) -> None:
         while True:
-            await self.forget()
+            self.forget()
             await asyncio.sleep(FORGET_EVERY_SECONDS)
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
         """Let the log forget what is older than the retention."""
-        for start, stop in retention.forget(self.log, self._store, self.log.clock() - self._retention_ms):
-            await asyncio.to_thread(self._store.compact, layout.LOG, start, stop)
+        retention.forget(self.log, self._store, self.log.clock() - self._retention_ms)
+
+    def _refuse_clock_far_behind(self) -> None:
+        now = self.log.clock()
+        for topic, number in retention.partitions(self._store):
+            ahead_ms = self.log.partition(topic, number).last_at - now
+            if ahead_ms > MOST_CLOCK_LAG_MS:
+                raise PartitionStopped(
+                    f"the last record of {topic}-{number} was appended {timedelta(milliseconds=ahead_ms)} after what this"
+                    " machine's clock shows: set the clock right; if it is right (and was wrong before), start with"
+                    " --accept-clock, and timers stand still until it has caught up"
+                )
 
     def _stop_everything(self, error: PartitionStopped) -> None:
         self._logger.error("everything stopped", reason=str(error))
         self._failed.set()
 
 
-def store_path(path: Path) -> Path:
-    """Where in a data directory the store is; the rest of the directory belongs to others."""
-    return path / "store"
-
-
-def _fixed_count(store: RocksStore | MemoryStore, wanted: int) -> int:
+def _fixed_count(store: KeyValueStore, wanted: int) -> int:
     """Return the number of partitions this directory was made with, making it `wanted` if it is new."""
     count = layout.read_number(store, layout.PARTITIONS_KEY, 0)
     if not count:

@@ -14,6 +14,7 @@ All numbers are big-endian, so that keys sort by them. Topics have the names the
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
@@ -29,6 +30,11 @@ PARTITIONS_KEY = b"partitions"
 _encoder = msgspec.msgpack.Encoder()
 _group_decoder = msgspec.msgpack.Decoder(list[Record])
 _record_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def store_path(data: Path) -> Path:
+    """Where in a data directory the store is; the rest of the directory belongs to others."""
+    return data / "store"
 
 
 def partition_of(key: bytes, count: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.group_sync import GroupSync
 from engine.runtime.host import Overloaded, PartitionStopped, Unavailable
+from engine.runtime.metrics import Metrics
 from engine.runtime.store import KeyValueStore, Write, after_prefix
 from schemas.records import NewRecord, Record
 
@@ -29,17 +30,18 @@ def wall_clock() -> int:
 class EmbeddedLog:
     """The log of one data directory (see `engine.runtime.host.Log`). Belongs to one event loop."""
 
-    def __init__(self, store: KeyValueStore, count: int, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, store: KeyValueStore, count: int, clock: Callable[[], int], metrics: Metrics) -> None:
         self.clock = clock
         self.count = count
         self.failure: PartitionStopped | None = None
+        self._metrics = metrics
         self._store = store
         self._partitions: dict[tuple[str, int], PartitionLog] = {}
         self._ends = {topic: layout.read_number(store, layout.end_key(topic), 0) for topic in layout.COMPACTED}
         self._staged: list[PartitionLog] = []  # those with records not written yet
         self._staged_rows: list[Write] = []  # changes of tables not written yet
         self.has_unsynced = False
-        self._sync = GroupSync(self._write_before_sync, store.sync, self._fail)
+        self._sync = GroupSync(self._write_before_sync, self._measured_sync, self._fail)
         self._listeners: list[Callable[[str, Record], None]] = []
         self._mourners: list[Callable[[PartitionStopped], None]] = []
 
@@ -48,11 +50,13 @@ class EmbeddedLog:
             if record.topic == "events":
                 self._refuse_if_overloaded()
                 break
+        began = time.perf_counter()
         try:
             self.stage(records)
             await self._sync.durable()
         except PartitionStopped as error:
             raise Unavailable(str(error)) from error
+        self._metrics.log_append_seconds.observe(time.perf_counter() - began)
 
     async def append_atomically(self, records: Sequence[NewRecord]) -> None:
         await self.append(records)  # what is staged together is written together
@@ -114,7 +118,7 @@ class EmbeddedLog:
         if partition is None:
             if not 0 <= number < self.count:
                 raise ValueError(f"topic {topic!r} has {self.count} partitions, there is none with number {number}")
-            partition = self._partitions[topic, number] = PartitionLog(self._store, topic, number)
+            partition = self._partitions[topic, number] = PartitionLog(self._store, topic, number, self._metrics)
         return partition
 
     def listen(self, listener: Callable[[str, Record], None]) -> None:
@@ -131,6 +135,10 @@ class EmbeddedLog:
     def _write_before_sync(self) -> None:
         self.write()
         self.has_unsynced = False
+
+    def _measured_sync(self) -> None:
+        with self._metrics.log_sync_seconds.time():
+            self._store.sync()
 
     def _destination(self, record: NewRecord) -> "PartitionLog | None":
         """Return where a record goes; None for a table."""
@@ -174,9 +182,10 @@ class EmbeddedLog:
 class PartitionLog:
     """The end of one partition: what is appended next, what is not written yet, and what its reader is given next."""
 
-    def __init__(self, store: KeyValueStore, topic: str, number: int) -> None:
+    def __init__(self, store: KeyValueStore, topic: str, number: int, metrics: Metrics) -> None:
         self.prefix = layout.partition_prefix(topic, number)
         self.staged: list[Record] = []
+        self._appended = metrics.log_records_appended.labels(topic)
         self.unfolded_bytes = 0
         self._store = store
         self._sizes: deque[tuple[int, int]] = deque()  # last offset and bytes of what is not folded yet
@@ -202,6 +211,7 @@ class PartitionLog:
 
     def stage(self, records: list[Record]) -> None:
         self.staged += records
+        self._appended.inc(len(records))
         if not self.has_reader:
             return
         size = sum([len(record.value or b"") + len(record.key or b"") for record in records])

@@ -8,6 +8,7 @@ import msgspec
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.log import EmbeddedLog
 from engine.runtime.host import Batch, Fenced, Store
+from engine.runtime.metrics import Metrics
 from engine.runtime.store import Keyspace, KeyValueStore, Write
 from engine.runtime.timers import Alarm, Due, TimerIndex
 from schemas.inputs import WakeUp
@@ -19,7 +20,7 @@ _json = msgspec.json.Encoder()
 class EmbeddedPartition:
     """See `engine.runtime.host.PartitionHost`. Opening a partition once more fences whoever had it."""
 
-    def __init__(self, log: EmbeddedLog, store: KeyValueStore, topic: str, number: int) -> None:
+    def __init__(self, log: EmbeddedLog, store: KeyValueStore, topic: str, number: int, metrics: Metrics) -> None:
         self.topic, self.number, self.count = topic, number, log.count
         prefix = layout.partition_prefix(topic, number)
         self.store: Store = Keyspace(store, layout.STATES, prefix)
@@ -37,6 +38,10 @@ class EmbeddedPartition:
             for _ in self.timers.rebuild(self.store.scan(b"u", b"v") if topic == "events" else ()):
                 pass
         self._partition.attach(self._end_wait)
+        self._due = metrics.timers_due.labels(topic, str(number))
+        self._wake_ups = metrics.wake_ups_appended.labels(topic)
+        metrics.wake_ups_unanswered.labels(topic, str(number)).set_function(self.alarm.unanswered)
+        metrics.lag_records.labels(topic, str(number)).set_function(self._partition.unfolded_records)
 
     @property
     def position(self) -> int:
@@ -87,6 +92,7 @@ class EmbeddedPartition:
         """Append a wake-up for actors whose timers are due (as many as `Alarm` allows)."""
         now = max(self._log.clock(), self._partition.last_at)
         due = self.timers.due(now, 2 * self.alarm.limit)
+        self._due.set(len(due))
         if not due:
             self._more_are_due = False
             return
@@ -95,6 +101,7 @@ class EmbeddedPartition:
         if chosen:
             self._log.stage([self._wake_up(due) for due in chosen])
             self._log.write()
+            self._wake_ups.inc(len(chosen))
 
     def fence(self) -> None:
         """Another one has this partition from now on."""

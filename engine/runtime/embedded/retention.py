@@ -4,27 +4,21 @@ from collections.abc import Iterator
 
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.log import EmbeddedLog
-from engine.runtime.store import KeyValueStore, MemoryStore, RocksStore, after_prefix
+from engine.runtime.store import KeyValueStore, after_prefix
 
 
-def forget(log: EmbeddedLog, store: RocksStore | MemoryStore, before_at: int) -> list[tuple[bytes, bytes]]:
-    """Delete the groups whose last record is older than `before_at`; return the ranges of keys whose disk space can be
-    given back by `store.compact(LOG, start, stop)`, which takes its time.
+def forget(log: EmbeddedLog, store: KeyValueStore, before_at: int) -> None:
+    """Delete the groups whose last record is older than `before_at`.
 
     The last group of a partition always stays: it says which offset and which timestamp come next.
     """
-    forgotten = []
     for topic, number in partitions(store):
         partition = log.partition(topic, number)
         prefix = layout.partition_prefix(topic, number)
         keep_from = _first_since(store, prefix, before_at, partition.end)
-        if partition.has_reader or store.get(layout.META, layout.position_key(topic, number)) is not None:
+        if partition.has_reader or partition.position >= 0:
             keep_from = min(keep_from, partition.position + 1)
-        first, stop = _first_key(store, prefix), layout.group_key(prefix, keep_from)
-        if first is not None and first < stop:
-            store.delete_range(layout.LOG, first, stop)
-            forgotten.append((first, stop))
-    return forgotten
+        store.delete_range(layout.LOG, prefix, layout.group_key(prefix, keep_from))
 
 
 def partitions(store: KeyValueStore) -> Iterator[tuple[str, int]]:
@@ -37,10 +31,6 @@ def partitions(store: KeyValueStore) -> Iterator[tuple[str, int]]:
         prefix = key[:-8]
         yield prefix[:-3].decode(), int.from_bytes(prefix[-2:])
         start = after_prefix(prefix)
-
-
-def _first_key(store: KeyValueStore, prefix: bytes) -> bytes | None:
-    return next((key for key, _ in store.scan(layout.LOG, prefix, after_prefix(prefix))), None)
 
 
 def _first_since(store: KeyValueStore, prefix: bytes, at: int, end: int) -> int:
