@@ -1,0 +1,9 @@
+"""HTTP in: Segment's tracking API, CloudEvents, webhooks, and what operators ask of a process.
+
+`make_app` is all that others need. It is one aiohttp application, to which other groups of routes (links in mails,
+receipts of providers) may be added before it is started.
+"""
+
+from agents.ingress.application import make_app
+
+__all__ = ["make_app"]

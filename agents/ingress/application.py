@@ -1,0 +1,123 @@
+"""How the parts of the ingress become one aiohttp application, and what happens around every request.
+
+Around each request: a span that continues the sender's `traceparent` or begins a trace; errors turned into answers; the
+counting. Nothing that was raised gets past here, and nothing of a body or a key gets into the log.
+
+What a sender must put right is 4xx, what is our state is 429 or 503 with Retry-After, and our bugs are 500: Segment's
+SDKs give up on the first and repeat the others.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import web
+
+from agents.ingress import answers, cors, operations, tracking
+from agents.ingress.credentials import WriteKeys
+from agents.ingress.overload import Admission
+from agents.ingress.refusals import Refusal
+from agents.ingress.submissions import Intake
+from agents.ingress.tracking import Tracking
+from engine.runtime import tracing
+from engine.runtime.host import Log, Overloaded, Unavailable
+from engine.runtime.metrics import Metrics
+from engine.runtime.settings import Settings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_logger = structlog.stdlib.get_logger(__name__)
+
+
+def wall_clock() -> int:
+    """Now, ms."""
+    return time.time_ns() // 1_000_000
+
+
+def make_app(
+    log: Log,
+    settings: Settings,
+    *,
+    metrics: Metrics,
+    ready: Callable[[], list[str]] = list,
+    clock: Callable[[], int] = wall_clock,
+    admission: Admission | None = None,
+) -> web.Application:
+    """The HTTP API over a log; the caller serves it, and may add routes before.
+
+    `ready` returns what the process still waits for, in words, for `/readyz`. Serve it with `access_log=None`: requests
+    are counted here, and an access log would keep the write keys that are in paths.
+    """
+    admission = admission or Admission(metrics)
+    keys = WriteKeys(settings.write_keys)
+    intake = Intake(log, metrics)
+    segment = Tracking(keys, intake, admission, settings.public_url, clock)
+    posts = segment.routes()
+    from_pages = {*posts, "/v1/projects/{key}/settings", "/projects/{key}/settings"}
+    labels = {path: _label(path) for path in from_pages}
+
+    app = web.Application(middlewares=[_surround(metrics, labels, from_pages)])
+    for path, handler in posts.items():
+        app.router.add_post(path, handler)
+    for path in sorted(from_pages - posts.keys()):
+        app.router.add_get(path, segment.settings)
+    for path in sorted(from_pages):
+        app.router.add_options(path, cors.preflight)
+    app.add_routes(operations.routes(metrics, ready))
+    return app
+
+
+def _surround(
+    metrics: Metrics, labels: dict[str, str], from_pages: set[str]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        resource = request.match_info.route.resource
+        path = "none" if resource is None else resource.canonical
+        route = labels.get(path, path)
+        with tracing.span(f"{request.method} {route}", request.headers, tracing.SERVER) as traceparent:
+            request[tracing.HEADER] = traceparent
+            response = await _answer(request, handler)
+        if path in from_pages:
+            response.headers.update(cors.ORIGIN)
+        metrics.ingress_requests.labels(route, response.status).inc()
+        metrics.ingress_request_seconds.labels(route).observe(time.perf_counter() - began)
+        return response
+
+    return surround
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refusal as why:
+        return answers.failure(why.status, why.reason, why.detail)
+    except Overloaded as error:
+        return answers.failure(429, "overloaded", str(error), error.retry_after_seconds)
+    except Unavailable as error:
+        return answers.failure(503, "unavailable", str(error), answers.RETRY_UNAVAILABLE_SECONDS)
+    except web.HTTPException as error:
+        return _as_json(error)
+    except Exception as error:  # The edge: whatever it is, the sender gets an answer and tries again.
+        _logger.exception("request_failed", method=request.method, error=type(error).__name__)
+        return answers.failure(500, "internal", "this is our fault; it is logged, and you may try again")
+
+
+def _as_json(error: web.HTTPException) -> web.StreamResponse:
+    """An error of aiohttp's own, such as 404 or 405, in our form; what a handler has written itself stays."""
+    if error.status < 400 or error.text != f"{error.status}: {error.reason}":
+        return error
+    response = answers.failure(error.status, "http", f"{error.reason}".lower())
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _label(path: str) -> str:
+    """One name for all the paths of a call."""
+    name = path.removeprefix("/v1").strip("/")
+    for kind, names in tracking.PATHS.items():
+        if name in names:
+            return f"/v1/{kind}"
+    return f"/v1/{name}"
