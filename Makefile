@@ -46,7 +46,7 @@ kafka: ## a Kafka broker on 127.0.0.1:9092 for development, until Ctrl-C
 
 .PHONY: bench
 bench: $(INSTALLED) ## measure again what benchmarks/README.md says (minutes; leave the machine alone)
-	@exec $(BIN)/equeengage bench
+	@exec $(BIN)/python -m benchmarks
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## only the tests that kill, freeze and starve processes
