@@ -118,6 +118,11 @@ class Metrics:
             "Links with a wrong signature. Some are scanners; many: the link secret was changed while mails were out.",
             "kind",
         )
+        self.link_receipts_lost = self._counter(
+            "link_receipts_lost",
+            "Opens and clicks not written down because the log was full. The readers got their page; see the log.",
+            "kind",
+        )
 
     def _add_log(self) -> None:
         self.log_records_appended = self._counter(

@@ -1,0 +1,1 @@
+"""What runs: one file or folder for each running thing."""

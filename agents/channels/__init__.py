@@ -1,0 +1,1 @@
+"""How messages leave, and how what became of them comes back."""
