@@ -70,19 +70,35 @@ def make_app(
 def _surround(
     metrics: Metrics, labels: dict[str, str], from_pages: set[str]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
+    series: dict[
+        tuple[str, int], tuple[Callable[[], None], Callable[[float], None]]
+    ] = {}  # Looking them up costs more than counting.
+
+    def count(route: str, status: int, seconds: float) -> None:
+        found = series.get((route, status))
+        if found is None:
+            requests, duration = metrics.ingress_requests, metrics.ingress_request_seconds
+            found = series[route, status] = requests.labels(route, status).inc, duration.labels(route).observe
+        add_one, observe = found
+        add_one()
+        observe(seconds)
+
     @web.middleware
     async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         resource = request.match_info.route.resource
         path = "none" if resource is None else resource.canonical
         route = labels.get(path, path)
-        with tracing.span(f"{request.method} {route}", request.headers, tracing.SERVER) as traceparent:
-            request[tracing.HEADER] = traceparent
+        if tracing.is_recorded():
+            with tracing.span(f"{request.method} {route}", request.headers, tracing.SERVER) as traceparent:
+                request[tracing.HEADER] = traceparent
+                response = await _answer(request, handler)
+        else:
+            request[tracing.HEADER] = tracing.continued(request.headers)
             response = await _answer(request, handler)
         if path in from_pages:
             response.headers.update(cors.ORIGIN)
-        metrics.ingress_requests.labels(route, response.status).inc()
-        metrics.ingress_request_seconds.labels(route).observe(time.perf_counter() - began)
+        count(route, response.status, time.perf_counter() - began)
         return response
 
     return surround
@@ -100,7 +116,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return _as_json(error)
     except Exception as error:  # The edge: whatever it is, the sender gets an answer and tries again.
-        _logger.exception("request_failed", method=request.method, error=type(error).__name__)
+        with tracing.span("request_failed", {tracing.HEADER: request[tracing.HEADER]}):  # for its ids in the log line
+            _logger.exception("request_failed", method=request.method, error=type(error).__name__)
         return answers.failure(500, "internal", "this is our fault; it is logged, and you may try again")
 
 
