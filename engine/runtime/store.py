@@ -38,7 +38,7 @@ Write = tuple[str, bytes, bytes | None]  # family, key, value; None deletes
 Pair = tuple[bytes, bytes]
 
 FORMAT_KEY = b"format"  # in the family that RocksDB always has
-SMALLEST_PIECE, LARGEST_PIECE = 16, 1024  # pairs a scan reads at a time: few for who stops early, many for who goes on
+SMALLEST_PIECE, LARGEST_PIECE = 8, 1024  # pairs a scan reads at a time: few for who stops early, many for who goes on
 
 
 class KeyValueStore(Protocol):
@@ -145,6 +145,9 @@ class RocksStore:
         size = SMALLEST_PIECE
         while True:
             piece = self._read_piece(family, start, stop, backwards, size)
+            if backwards and piece and piece[-1][0] < start:
+                yield from [pair for pair in piece if pair[0] >= start]
+                return
             yield from piece
             if len(piece) < size:
                 return
@@ -176,12 +179,18 @@ class RocksStore:
             raise _explained(self.path, error) from error
 
     def close(self) -> None:
-        """Let go of the directory. Nothing is lost: what is not yet in files is in RocksDB's own write-ahead log."""
+        """Let go of the directory. Raises PartitionStopped if what was written last can't be brought to files; if it was
+        synced, it is not lost."""
+        opened, failure = [*self._families.values(), self._db], None
         self._handles.clear()  # each handle and family holds the database, and with it the lock
-        for family in self._families.values():
-            family.close()
         self._families.clear()
-        self._db.close()
+        while opened:
+            try:
+                opened.pop(0).close()
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise _explained(self.path, failure) from failure
 
     def _write(self, batch: WriteBatch) -> None:
         try:
@@ -193,11 +202,10 @@ class RocksStore:
         try:
             column = self._families[family]
             bounds = ReadOptions()
-            bounds.set_iterate_lower_bound(start)
             if stop is not None:
                 bounds.set_iterate_upper_bound(stop)
-            items = column.items(backwards, (stop if backwards else start), bounds)
-            piece: list[Pair] = list(islice(items, size))
+            # No lower bound, also not backwards: with one, rocksdict 0.3.29 ends scans early and says nothing.
+            piece: list[Pair] = list(islice(column.items(backwards, stop if backwards else start, bounds), size))
             if len(piece) < size:
                 _check_end(column, bounds, piece[-1][0] if piece else None, backwards)
         except Exception as error:
@@ -278,6 +286,7 @@ _ADVICE = {
     "LOCK": "is in use by another process: stop that one, or use another data directory",
     "lock hold": "is in use by another process: stop that one, or use another data directory",
     "Column families not opened": "was written by another version: use that one, or another data directory",
+    "comparator": "was written by another program: use another data directory",
     "No space left": "is on a full disk: make room, then start again; nothing acknowledged is lost",
     "File too large": "cannot grow: lift the file size limit (ulimit -f), then start again",
     "Read-only file system": "is on a read-only file system: mount it writable, or use another data directory",
@@ -285,6 +294,7 @@ _ADVICE = {
     "Operation not permitted": "may not be written by this user: change its owner, or use another data directory",
     "File exists": "is a file: give a directory",
     "Not a directory": "is a file: give a directory",
+    "No such file": "is damaged, a file is missing: restore a copy (on Kafka: delete the directory, it is rebuilt)",
     "Corruption": "is damaged: check the disk and restore a copy (on Kafka: delete the directory, it is rebuilt)",
     "already closed": "was closed while in use: this is a bug",
 }
