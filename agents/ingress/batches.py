@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
-from agents.ingress.refusals import Refusal
+from agents.ingress import contents
 
 MOST_BRACKETS: Final = 65_536  # 2,500 events of a dozen objects and lists each; counting them takes about 20 ms
 
@@ -50,15 +50,13 @@ def read(body: bytes) -> Envelope:
     try:
         strict = _decoder.decode(envelope)
     except (DecodeError, ValueError, RecursionError) as error:
-        raise not_json(error) from None
+        raise contents.undecodable(error) from None
     return Envelope(events, strict.sent_at, strict.write_key)
 
 
-def not_json(error: Exception) -> Refusal:
-    """What to say where a whole body cannot be decoded."""
-    if isinstance(error, RecursionError):
-        return Refusal("too_deep", "the JSON is nested too deeply")
-    return Refusal("not_json", f"the body is not what it should be: {error}"[:300])
+def read_list(body: bytes) -> Envelope:
+    """Take a batch apart that is the bare list of its events. Raises a Refusal if it is none."""
+    return read(b'{"batch":%b}' % body)
 
 
 def _split(body: bytes, error: Exception) -> tuple[list[bytes], bytes]:
@@ -86,4 +84,4 @@ def _split(body: bytes, error: Exception) -> tuple[list[bytes], bytes]:
         brackets += 1
         if depth <= 0 or brackets > MOST_BRACKETS:
             break
-    raise not_json(error)
+    raise contents.undecodable(error)

@@ -6,6 +6,8 @@ programs, so nothing passes that one of them would have to guess about.
 
 from typing import Any, Final
 
+from msgspec import ValidationError
+
 from agents.ingress.refusals import Refusal
 
 LARGEST_EVENT: Final = 32 << 10  # bytes; Segment's limit, and its SDKs hold to it
@@ -36,6 +38,16 @@ def _look_into(value: object, depth: int) -> None:
             _look_into(item, depth + 1)
     elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
         raise Refusal("number", "a number does not fit into 64 bits; send it as a string")
+
+
+def undecodable(error: Exception) -> Refusal:
+    """What is wrong with bytes that a decoder did not take: `number`, `type`, `too_deep` or `not_json`."""
+    said = str(error)
+    if isinstance(error, RecursionError):
+        return Refusal("too_deep", "the JSON is nested too deeply")
+    if "out of range" in said:
+        return Refusal("number", f"a number is too large: {said}"[:200])
+    return Refusal("type" if isinstance(error, ValidationError) else "not_json", said[:200])
 
 
 def identifier(value: str | int | float | None, what: str) -> str:

@@ -19,7 +19,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 from uuid_utils import uuid7
 
@@ -28,7 +28,6 @@ from agents.ingress.refusals import Refusal
 from agents.ingress.timestamps import Timestamp
 from schemas.inputs import Event
 
-MOST_EVENTS: Final = 2_500  # in a batch; what is beyond is refused, as Segment does
 LARGEST_BATCH: Final = 500_000  # bytes
 
 Id = str | int | float | None
@@ -50,11 +49,10 @@ class Call(Struct, rename="camel"):
     previous_id: Id = None
     timestamp: Timestamp = None
     sent_at: Any = None
-    write_key: Any = None
 
 
 class _Around(Struct, rename="camel"):
-    """What can be known of a call that is not one."""
+    """What can be known of a call that is none."""
 
     write_key: Any = None
     user_id: Any = None
@@ -70,21 +68,18 @@ def decode(raw: bytes) -> Call:
         raise Refusal("too_large", f"the event is larger than {contents.LARGEST_EVENT:,} bytes", user_of(raw))
     try:
         return _calls.decode(raw)
-    except RecursionError:
-        raise Refusal("too_deep", "the JSON is nested too deeply") from None
-    except DecodeError as error:
-        what = "number" if "out of range" in str(error) else "type" if " - at `$" in str(error) else "not_json"
-        raise Refusal(what, str(error)[:200], user_of(raw)) from None
-    except ValueError as error:  # what is inside of strings is not UTF-8
-        raise Refusal("not_json", str(error)[:200]) from None
+    except (DecodeError, ValueError, RecursionError) as error:
+        why = contents.undecodable(error)
+        why.user = user_of(raw)
+        raise why from None
 
 
-def write_key_of(raw: bytes) -> object:
-    """The write key in a body that cannot be decoded as a call."""
+def write_key_in(body: bytes) -> object:
+    """The write key in a body that may be wrong in other ways. Raises a Refusal if it is not JSON."""
     try:
-        return _around.decode(raw).write_key
-    except (DecodeError, ValueError, RecursionError):
-        return None
+        return _around.decode(body).write_key
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise contents.undecodable(error) from None
 
 
 def user_of(raw: bytes) -> str:
@@ -177,8 +172,3 @@ _KINDS: Final[dict[str, Callable[[Call], _Content]]] = {
     "group": _group,
     "alias": _alias,
 }
-
-
-def text_of(event: Raw | bytes) -> bytes:
-    """The bytes of one event of a batch."""
-    return event if isinstance(event, bytes) else bytes(event)

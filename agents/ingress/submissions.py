@@ -6,10 +6,12 @@ are put into `events.invalid` as they came, with the reason, and the sender is a
 """
 
 import base64
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw
 
 from agents.ingress import answers, contents
 from agents.ingress.overload import Share
@@ -22,6 +24,10 @@ from schemas.records import NewRecord
 
 _JSON: Final = ("content-type", b"application/json")
 _LONGEST_DETAIL: Final = 300
+
+MOST_EVENTS: Final = 2_500  # in a batch, as Segment has it
+
+Read = Callable[[bytes], tuple[str, Event]]  # the user and the event in some bytes; raises a Refusal
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,6 +48,27 @@ class Submission:
         """Hand in an event of a user."""
         self.count += 1
         self.records.append(NewRecord("events", self._key + user.encode(), _encode(event), self._headers))
+
+    def add_each(self, events: Sequence[bytes | Raw], read: Read) -> None:
+        """Hand in those events of a batch that can be read, and put aside those that are refused or over the limit."""
+        for event in events[:MOST_EVENTS]:
+            original = event if isinstance(event, bytes) else bytes(event)
+            try:
+                self.add(*read(original))
+            except Refusal as why:
+                self.refuse(original, why)
+        if rest := events[MOST_EVENTS:]:  # Put aside as one: there may be 200,000 of two bytes.
+            over = Refusal("too_many", f"a batch has at most {MOST_EVENTS:,} events; {len(rest):,} are over")
+            self.refuse(b"[%b]" % b",".join(map(bytes, rest)), over)
+
+    def add_only(self, body: bytes, read: Read) -> None:
+        """Hand in the one event of a request or put it aside. Raises a Refusal if it is not even JSON, as Segment does."""
+        try:
+            self.add(*read(body))
+        except Refusal as why:
+            if why.reason in ("not_json", "too_deep"):
+                raise
+            self.refuse(body, why)
 
     def refuse(self, original: bytes, why: Refusal) -> None:
         """Put an event aside that cannot be taken."""

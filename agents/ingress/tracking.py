@@ -12,9 +12,9 @@ from aiohttp import web
 from agents.ingress import answers, batches, bodies, contents, segment
 from agents.ingress.credentials import WriteKeys, key_in_header
 from agents.ingress.overload import Admission
-from agents.ingress.refusals import Refusal
 from agents.ingress.submissions import Intake, Submission
 from engine.runtime import tracing
+from schemas.inputs import Event
 
 PATHS: Final = {
     "track": ("track", "t"),
@@ -71,52 +71,42 @@ class Tracking:
     def _single(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             received_at = self._clock()
-            key = key_in_header(request.headers.get("Authorization"))
-            tenant = self._keys.tenant(key) if key is not None else None
+            tenant = self._tenant_in_header(request)
+
+            def read(raw: bytes) -> tuple[str, Event]:
+                call = segment.decode(raw)
+                return segment.read(raw, call, kind, call.sent_at, received_at)
+
             with self._admission.request() as share:
                 body = await bodies.read(request, contents.LARGEST_EVENT, share)
                 body = bodies.text(body, request.headers.get("Content-Type"))
-                try:
-                    call = segment.decode(body)
-                except Refusal as why:
-                    tenant = tenant or self._keys.tenant(segment.write_key_of(body))
-                    if why.reason != "type" and why.reason != "number":  # Segment's answer too: 400
-                        raise
-                    submission = Submission(tenant, request[tracing.HEADER])
-                    submission.refuse(body, why)
-                else:
-                    tenant = tenant or self._keys.tenant(call.write_key)
-                    submission = Submission(tenant, request[tracing.HEADER])
-                    try:
-                        submission.add(*segment.read(body, call, kind, call.sent_at, received_at))
-                    except Refusal as why:
-                        submission.refuse(body, why)
+                tenant = tenant or self._keys.tenant(segment.write_key_in(body))
+                submission = Submission(tenant, request[tracing.HEADER])
+                submission.add_only(body, read)
                 return await self._intake.take(submission, share, is_strict(request))
 
         return handle
 
     async def _batch(self, request: web.Request) -> web.StreamResponse:
         received_at = self._clock()
-        key = key_in_header(request.headers.get("Authorization"))
-        tenant = self._keys.tenant(key) if key is not None else None
+        tenant = self._tenant_in_header(request)
+
+        def read(raw: bytes) -> tuple[str, Event]:
+            call = segment.decode(raw)
+            return segment.read(raw, call, None, batch.sent_at or call.sent_at, received_at)
+
         with self._admission.request() as share:
             body = await bodies.read(request, segment.LARGEST_BATCH, share)
             batch = batches.read(bodies.text(body, request.headers.get("Content-Type")))
-            submission = Submission(tenant or self._keys.tenant(batch.write_key), request[tracing.HEADER])
-            for event in batch.batch[: segment.MOST_EVENTS]:
-                raw = segment.text_of(event)
-                try:
-                    call = segment.decode(raw)
-                    sent_at = batch.sent_at or call.sent_at
-                    submission.add(*segment.read(raw, call, None, sent_at, received_at))
-                except Refusal as why:
-                    submission.refuse(raw, why)
-            if rest := batch.batch[segment.MOST_EVENTS :]:  # Put aside as one: there may be 200,000 of two bytes.
-                over = Refusal(
-                    "too_many", f"a batch has at most {segment.MOST_EVENTS:,} events; {len(rest):,} are over"
-                )
-                submission.refuse(b"[%b]" % b",".join(map(segment.text_of, rest)), over)
+            tenant = tenant or self._keys.tenant(batch.write_key)
+            submission = Submission(tenant, request[tracing.HEADER])
+            submission.add_each(batch.batch, read)
             return await self._intake.take(submission, share, is_strict(request))
+
+    def _tenant_in_header(self, request: web.Request) -> str | None:
+        """Before the body is read: who has no key shall not make us read one."""
+        key = key_in_header(request.headers.get("Authorization"))
+        return None if key is None else self._keys.tenant(key)
 
 
 def is_strict(request: web.Request) -> bool:
