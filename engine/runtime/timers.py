@@ -85,7 +85,7 @@ class TimerIndex:
                 self.watermark = NEVER
         if len(earliest) < limit:
             return earliest
-        half = limit // 2
+        half = (limit + 1) // 2
         latest = list(islice(self._entries(earliest[half - 1][0], now_at, backwards=True), limit - half))
         head = earliest[:half]
         seen = set(head)
