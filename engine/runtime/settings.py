@@ -23,6 +23,10 @@ class Kafka(BaseModel):
     username: str = ""
     password: SecretStr = SecretStr("")
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
+    # What an operator may agree to, once a partition has stopped and said why:
+    clock_ahead_minutes: float = Field(10.0, gt=0)  # how far a record may lie ahead of the host's clock
+    accept_create_time: bool = False  # fold records that a producer's clock has dated
+    accept_gap: bool = False  # go on where the log begins although it deleted records nobody has folded
 
 
 class Webhook(BaseModel):

@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,7 +105,13 @@ def _give_up(config: pytest.Config) -> None:
 
 async def _answers(bootstrap: str, deadline: float) -> bool:
     """Whether a broker answers before the deadline."""
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
     while time.monotonic() < deadline:
+        try:  # a socket first: aiokafka logs an error for each try
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError:
+            await asyncio.sleep(0.1)
+            continue
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
         try:
             await admin.start()

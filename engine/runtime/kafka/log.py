@@ -1,0 +1,124 @@
+"""Where anybody may append records on Kafka, and how one partition is read again from its beginning."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from engine.runtime.host import Unavailable
+from engine.runtime.kafka import clients
+from engine.runtime.kafka.appender import Appender
+from engine.runtime.kafka.partitioner import partition_of
+from engine.runtime.kafka.topics import TopicError, topic_name
+from engine.runtime.kafka.transactions import Content, Place, TransactionalWriter
+from engine.runtime.metrics import Metrics
+from engine.runtime.settings import Kafka
+from schemas.records import NewRecord, Record
+
+READ_AT_ONCE = 2000
+STALLED_AFTER_SECONDS = 30.0
+
+Progress = Callable[[int, int], None]  # records read so far, records to read
+
+
+class KafkaLog:
+    """See `engine.runtime.host.Log`. `progress` is told how far a `read` has come."""
+
+    def __init__(self, settings: Kafka, metrics: Metrics | None = None, progress: Progress | None = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._progress = progress
+        self._appender = Appender(settings)
+
+    async def start(self) -> None:
+        """Connect, for `append`. Raises Unavailable if no broker answers."""
+        try:
+            await self._appender.start()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"no Kafka broker answers at {self._settings.bootstrap}: {error}") from error
+
+    async def stop(self) -> None:
+        await self._appender.close()
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        began = time.perf_counter()
+        await self._appender.append([(self._place(record), _content(record)) for record in records])
+        if self._metrics is not None:
+            self._metrics.log_append_seconds.observe(time.perf_counter() - began)
+            for topic in {record.topic for record in records}:
+                count = sum(record.topic == topic for record in records)
+                self._metrics.log_records_appended.labels(topic).inc(count)
+
+    async def append_atomically(self, records: Sequence[NewRecord]) -> None:
+        contents: dict[Place, list[Content]] = {}
+        for record in records:
+            contents.setdefault(self._place(record), []).append(_content(record))
+        writer = TransactionalWriter(self._settings, f"{self._settings.app}-publisher")
+        try:
+            await writer.fence()
+            await writer.write(contents)
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"the broker at {self._settings.bootstrap} did not take it: {error!r}") from error
+        finally:
+            await writer.close()
+
+    def partitions(self, topic: str) -> int:
+        return self._settings.partitions  # all have the same, see topics.py
+
+    def read(self, topic: str, key: bytes) -> Iterator[Record]:
+        """Yield the records of the key's partition. Raises TopicError if the topic cannot be read."""
+        source = TopicPartition(topic_name(self._settings, topic), partition_of(key, self._settings.partitions))
+        with asyncio.Runner() as runner:
+            consumer: AIOKafkaConsumer | None = None
+            try:
+                consumer = runner.run(_assigned(self._settings, source))
+                begin, end = runner.run(_bounds(consumer, source))
+                position, moved_at = begin, time.monotonic()
+                while position < end:
+                    records, position = runner.run(_next(consumer, source))
+                    if records:
+                        moved_at = time.monotonic()
+                    elif time.monotonic() - moved_at > STALLED_AFTER_SECONDS:
+                        raise TopicError(f"{source.topic}-{source.partition} gives no records at offset {position}")
+                    yield from (record for record in records if record.offset < end)
+                    if self._progress is not None:
+                        self._progress(min(position, end) - begin, end - begin)
+            except (KafkaError, OSError) as error:
+                raise TopicError(f"topic {source.topic} cannot be read: {error}") from error
+            finally:
+                if consumer is not None:
+                    runner.run(consumer.stop())
+
+    def _place(self, record: NewRecord) -> Place:
+        number = record.partition
+        if number is None:
+            number = partition_of(record.key or b"", self._settings.partitions)
+        return topic_name(self._settings, record.topic), number
+
+
+def _content(record: NewRecord) -> Content:
+    return record.key, record.value, record.headers
+
+
+async def _assigned(settings: Kafka, source: TopicPartition) -> AIOKafkaConsumer:
+    consumer = clients.reader(settings)
+    try:
+        await consumer.start()
+        consumer.assign([source])
+    except BaseException:
+        await consumer.stop()
+        raise
+    return consumer
+
+
+async def _bounds(consumer: AIOKafkaConsumer, source: TopicPartition) -> tuple[int, int]:
+    begin = (await consumer.beginning_offsets([source]))[source]
+    consumer.seek(source, begin)
+    return begin, (await consumer.end_offsets([source]))[source]
+
+
+async def _next(consumer: AIOKafkaConsumer, source: TopicPartition) -> tuple[list[Record], int]:
+    fetched = await consumer.getmany(source, timeout_ms=200, max_records=READ_AT_ONCE)
+    return fetched.get(source, []), await consumer.position(source)

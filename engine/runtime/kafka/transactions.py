@@ -1,0 +1,134 @@
+"""How records are written to several partitions, all of them or none: one Kafka transaction.
+
+The transactional id is the fence: starting a producer with it makes the broker refuse the previous one and abort what
+that one left open. Two things must be known about aiokafka:
+
+- `commit_transaction` commits, and says nothing, when a batch was rejected. So every send is awaited before the commit.
+- After a rejected batch the producer's sequence numbers are broken. So it is replaced, which is a new fence of our own.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced, RecordListTooLargeError
+
+from engine.runtime.host import Fenced, PartitionStopped
+from engine.runtime.kafka import clients
+from engine.runtime.settings import Kafka
+from schemas.records import Headers
+
+Place = tuple[str, int]  # the name of a topic, the number of a partition
+Content = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
+
+# An open transaction holds back the readers of all partitions it wrote to, so the broker ends it soon if we are gone.
+TRANSACTION_TIMEOUT_SECONDS = 10
+ABORTS_WITHIN_SECONDS = 5.0
+SMALLEST_BATCH_BYTES = 1024
+
+
+class TransactionalWriter:
+    """Writes transactions under one transactional id. Not for two writes at a time."""
+
+    def __init__(self, settings: Kafka, transactional_id: str) -> None:
+        self.transactional_id = transactional_id
+        self._settings = settings
+        self._batch_bytes = clients.BATCH_BYTES
+        self._producer: AIOKafkaProducer | None = None
+
+    async def fence(self) -> None:
+        """Become the only one who may write under this id; what others left open is aborted when this returns."""
+        await self.close()
+        producer = clients.writer(
+            self._settings,
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_SECONDS * 1000,
+            batch_bytes=self._batch_bytes,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def write(self, contents: Mapping[Place, list[Content]]) -> dict[Place, int]:
+        """Write all or nothing and return the offset of the last record at each place.
+
+        Raises Fenced if another writer has begun under this id, PartitionStopped if a single record is larger than its
+        topic allows, and KafkaError for anything else; nothing was written then, or that is not known (the broker was
+        lost during the commit): read what was committed before going on.
+        """
+        while True:
+            try:
+                return await self._write_once(contents)
+            except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                if self._batch_bytes <= SMALLEST_BATCH_BYTES:
+                    raise PartitionStopped(_too_large(contents)) from error
+                self._batch_bytes //= 2
+                await self.fence()
+            except ProducerFenced as error:
+                raise Fenced(f"another writer has begun as {self.transactional_id}") from error
+
+    async def close(self) -> None:
+        """Let go of the connections. A transaction that is still open is left for the broker to abort."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await clients.stop(producer)
+
+    async def _write_once(self, contents: Mapping[Place, list[Content]]) -> dict[Place, int]:
+        producer = self._producer
+        assert producer is not None, "fence first"
+        await producer.begin_transaction()
+        sent: list[tuple[Place, int, asyncio.Future[Any]]] = []
+        try:
+            for place, records in contents.items():
+                topic, partition = place
+                for batch in batches(producer, records):
+                    size = batch.record_count()
+                    sent.append((place, size, await producer.send_batch(batch, topic, partition=partition)))
+            last = {place: (await future).offset + size - 1 for place, size, future in sent}
+            await producer.commit_transaction()
+        except BaseException:
+            await asyncio.shield(self._abort(producer, [future for _, _, future in sent]))
+            raise
+        return last
+
+    async def _abort(self, producer: AIOKafkaProducer, sent: list[asyncio.Future[Any]]) -> None:
+        """Abort, so that readers need not wait for the timeout. If that fails, too, the broker does it then."""
+        with contextlib.suppress(KafkaError, TimeoutError, AssertionError):  # AssertionError: it is past aborting
+            await asyncio.wait_for(producer.abort_transaction(), ABORTS_WITHIN_SECONDS)
+        if sent:
+            await asyncio.wait(sent, timeout=ABORTS_WITHIN_SECONDS)
+            [future.exception() for future in sent if future.done()]  # looked at, so that nobody complains
+
+
+def batches(producer: AIOKafkaProducer, records: Iterable[Content]) -> Iterator[Any]:
+    """Yield the records in record batches as large as the producer allows (1 us a record; `send` takes 20)."""
+    batch = producer.create_batch()
+    for key, value, headers in records:
+        if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+            yield batch
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+    if batch.record_count():
+        batch.close()
+        yield batch
+
+
+def _too_large(contents: Mapping[Place, list[Content]]) -> str:
+    place, key, size = max(
+        (
+            (place, key, len(key or b"") + len(value or b""))
+            for place, some in contents.items()
+            for key, value, _ in some
+        ),
+        key=lambda found: found[2],
+    )
+    name = (key or b"").decode("utf-8", "replace")
+    return (
+        f"a record of {size:,} bytes for {name!r} is larger than topic {place[0]} takes; raise its max.message.bytes "
+        "and start the worker again"
+    )

@@ -1,0 +1,69 @@
+"""What the Kafka tests do to a broker from outside: produce as any producer would, and read what was committed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from engine.runtime.settings import Kafka
+
+WITHIN_SECONDS = 60.0
+
+
+async def produce(settings: Kafka, keys: Iterable[bytes], topic: str = "events", **options: Any) -> None:
+    """Write an event for each key with a plain producer, which chooses the partitions itself."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, acks="all", linger_ms=5, **options)
+    await producer.start()
+    try:
+        name = f"{settings.prefix}.{topic}"
+        sent = [await producer.send(name, key=key, value=b'{"any": "event"}') for key in keys]
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def read_topic(settings: Kafka, topic: str, isolation: str = "read_committed") -> list[Any]:
+    """All committed records of a topic, by its full name, as they are now."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap, isolation_level=isolation, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        sources = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        consumer.assign(sources)
+        begins = await consumer.beginning_offsets(sources)
+        ends = await consumer.end_offsets(sources)
+        for source in sources:
+            consumer.seek(source, begins[source])
+        records: list[Any] = []
+        for source in sources:
+            while await consumer.position(source) < ends[source]:
+                records += (await consumer.getmany(source, timeout_ms=100)).get(source, [])
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def messages(settings: Kafka) -> Counter[tuple[bytes, bytes]]:
+    """The messages asked for, and how often each was."""
+    records = await read_topic(settings, f"{settings.prefix}.messages.email")
+    return Counter((record.key, record.value) for record in records)
+
+
+async def states(settings: Kafka, work: str = "users") -> dict[bytes, int]:
+    """The last state of each user in the changelog."""
+    latest: dict[bytes, bytes] = {}
+    for record in await read_topic(settings, f"{settings.app}-{work}-changelog"):
+        if not record.key.startswith(b"\0"):
+            latest[record.key] = record.value
+    return {key: int(value) for key, value in latest.items()}
+
+
+async def until(holds: Callable[[], Awaitable[bool]], what: str, within_seconds: float = WITHIN_SECONDS) -> None:
+    """Ask until it holds; fail after the time."""
+    deadline = asyncio.get_running_loop().time() + within_seconds
+    while not await holds():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {within_seconds:g} s: {what}"
+        await asyncio.sleep(0.1)
