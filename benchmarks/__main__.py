@@ -1,0 +1,34 @@
+"""`python -m benchmarks`: measure again what README.md says. Leave the machine alone meanwhile."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from agents.folder import read_folder
+from benchmarks import embedded, handle, waiting
+from benchmarks.figures import Figure, report
+
+RESULTS = Path("build/benchmarks/results.json")
+
+
+def main() -> None:
+    parts: dict[str, tuple[str, Callable[[argparse.Namespace], list[Figure]]]] = {
+        "fold": ("The fold", lambda given: handle.measure(read_folder(handle.EXAMPLES), given.repeats)),
+        "embedded": ("Embedded, HTTP to command", lambda given: embedded.measure(given.seconds, given.repeats)),
+        "waiting": ("Waiting runs", lambda given: waiting.measure(given.runs)),
+    }
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("only", nargs="*", help=f"which of {', '.join(parts)}; all if left out")
+    parser.add_argument("--repeats", type=int, default=5, help="how often each is measured; the median counts")
+    parser.add_argument("--seconds", type=float, default=8, help="about how long each load lasts")
+    parser.add_argument("--runs", type=int, default=1_000_000, help="how many runs wait")
+    given = parser.parse_args()
+    if unknown := set(given.only) - parts.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    for name in given.only or parts:
+        title, measure = parts[name]
+        report(title, measure(given), RESULTS)
+
+
+if __name__ == "__main__":
+    main()
