@@ -16,7 +16,6 @@ What goes wrong stays where it is:
 - an activation is never parked. If the body of its definition hasn't arrived yet, the partition waits for it.
 """
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -31,22 +30,20 @@ from engine.journey import Journey
 from engine.runtime import states, tracing
 from engine.runtime.dead_letters import DEAD_LETTERS, INVALID, park
 from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStopped
+from engine.runtime.intake import input_of, owner_of
 from engine.runtime.metrics import Metrics
 from engine.runtime.tally import Tally
-from schemas.inputs import Activated, Input, UserInput
+from schemas.inputs import Activated
 from schemas.records import Headers, NewRecord, Record
 from schemas.state import User
 
 MAX_RECORDS = 1000  # per batch: a few milliseconds of folding, one transaction
 POLL_SECONDS = 1.0
 SAME_FAILURE_LIMIT = 5  # users whose records may fail the same way in a row
-MAX_KEY_BYTES = 512
-TENANT = re.compile(rb"[a-z0-9-]{1,64}\Z")
 JSON_TYPE = ("content-type", b"application/json")
 
 Fold = Callable[[Sequence[Record]], Awaitable[Batch]]
 
-_decode: Callable[[bytes], Input] = msgspec.json.Decoder(Input).decode
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger(__name__)
 
@@ -189,6 +186,8 @@ class _Folding:
         except (MissingDefinition, PartitionStopped):
             raise
         except Exception as error:
+            if record.key is None:
+                raise PartitionStopped(f"an activation failed with {type(error).__name__}: {error}") from error
             self.partition.failures.count(record.key, error)
             self.tally.parked(error)
             log.error(
@@ -198,10 +197,10 @@ class _Folding:
             self._park(DEAD_LETTERS, record, f"{type(error).__name__}: {error}")
 
     def _give(self, record: Record, key: bytes) -> None:
-        input = _read(record)
+        input = input_of(record)
         if isinstance(input, Activated):
             raise InvalidInput("an activation is addressed to a partition: it has no key")
-        tenant, user_id = _owner(key, record.headers)
+        tenant, user_id = owner_of(key, record.headers)
         actor = self.actors.get(key) or self._load(key)
         if not actor.known and actor.user is NOBODY and (right := self.host.partition_for(key)) != self.host.number:
             self.tally.forwarded()
@@ -240,7 +239,7 @@ class _Folding:
 
     def _activate(self, record: Record) -> None:
         """Make a definition current. Never parked: a partition that can't follow stops, for it would differ from the others."""
-        activated = _read(record)
+        activated = input_of(record)
         if not isinstance(activated, Activated):
             raise InvalidInput("the record has no key, so it is nobody's")
         if activated.kind != "journey":
@@ -298,26 +297,3 @@ class _Failures:
 
     def clear(self) -> None:
         self.kind = None
-
-
-def _read(record: Record) -> UserInput | Activated:
-    if record.value is None:
-        raise InvalidInput("the record has no value")
-    try:
-        return _decode(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"not an input: {error}") from None
-
-
-def _owner(key: bytes, headers: Headers) -> tuple[str, str]:
-    """Return (tenant, user) of a key. The key decides: a header that names another tenant makes the record invalid."""
-    tenant, colon, user = key.partition(b":")
-    if not colon or not user or len(key) > MAX_KEY_BYTES or not TENANT.match(tenant):
-        raise InvalidInput("the key is not tenant:user")
-    for name, value in headers:
-        if name == "tenant" and value != tenant:
-            raise InvalidInput("the header names another tenant than the key")
-    try:
-        return tenant.decode(), user.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("the key is not UTF-8") from None
