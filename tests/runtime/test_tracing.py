@@ -138,3 +138,19 @@ def test_with_an_sdk_each_piece_of_work_is_a_span_of_its_own(monkeypatch: pytest
         pass
     assert recorder.started == [("POST /v1/batch", tracing.SERVER, 0), ("send email", tracing.CLIENT, 0xA)]
     assert (request, call) == (f"00-{0xA:032x}-{1:016x}-01", f"00-{0xA:032x}-{2:016x}-01")
+
+
+def test_without_an_sdk_a_request_is_continued_by_its_ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tracing.is_recorded()
+    assert tracing.continued(CIMultiDict({"Traceparent": INCOMING})) == INCOMING
+    first, second = tracing.continued({}), tracing.continued({"traceparent": INCOMING.upper()})
+    assert VALID.fullmatch(first)
+    assert VALID.fullmatch(second)
+    assert first != second
+    monkeypatch.setattr(trace, "get_tracer_provider", object)
+    assert tracing.is_recorded()
+
+
+@given(st.text(max_size=80))
+def test_whatever_a_client_wrote_it_is_continued_with_valid_ids(value: str) -> None:
+    assert VALID.fullmatch(tracing.continued({"traceparent": value}))
