@@ -184,6 +184,7 @@ class ChannelPartition:
         committed_at = time.monotonic()
         if batch.states or batch.outputs or batch.through >= 0:
             await self._host.commit(batch)
+            self._metrics.commits.labels(self._host.topic, str(self._host.number)).inc()
         if calls:
             await self._host.durable()
         for call in calls:

@@ -66,6 +66,19 @@ class Metrics:
         self.disk_bytes.set_function(lambda: shutil.disk_usage(folder).total)
         self.disk_free_bytes.set_function(lambda: shutil.disk_usage(folder).free)
 
+    def forget_partition(self, topic: str, partition: int) -> None:
+        """Drop what is measured of a partition that has gone to another process: its last values would stay for ever."""
+        for gauge in (
+            self.partition_stopped,
+            self.partition_clock_seconds,
+            self.lag_records,
+            self.timers_due,
+            self.wake_ups_unanswered,
+        ):
+            gauge.remove(topic, str(partition))
+        if topic.startswith("messages."):
+            self.channel_retries_waiting.remove(topic.removeprefix("messages."), str(partition))
+
     # Below: one method a part of the system, in the order in which an event passes through it.
 
     def _add_process(self) -> None:

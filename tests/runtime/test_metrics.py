@@ -90,6 +90,18 @@ def test_the_page_is_what_prometheus_reads_without_creation_times() -> None:
     assert page["equeengage_fold_seconds_bucket{le=0.005,topic=events}"] == 1
 
 
+def test_a_partition_that_went_to_another_process_is_not_told_of_any_more() -> None:
+    metrics = Metrics()
+    for topic, number in (("events", 3), ("events", 4), ("messages.email", 3)):
+        metrics.lag_records.labels(topic, str(number)).set(7)
+    metrics.channel_retries_waiting.labels("email", "3").set(7)
+    metrics.forget_partition("events", 3)
+    metrics.forget_partition("events", 3)
+    metrics.forget_partition("messages.email", 3)
+    told = {name for name, value in samples(metrics).items() if value == 7}
+    assert told == {"equeengage_lag_records{partition=4,topic=events}"}
+
+
 def test_the_disk_is_measured_when_asked(tmp_path: Path) -> None:
     metrics = Metrics()
     metrics.watch_disk(tmp_path)

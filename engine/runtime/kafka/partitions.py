@@ -214,6 +214,7 @@ class Partitions:
     def _close_later(self, number: int) -> None:
         """Close a partition outside the callback. Should it come back soon, its new task waits for this one."""
         partition = self._owned.pop(number)
+        self._metrics.forget_partition(self._work.topic, number)
         closing = self._closing[number] = asyncio.create_task(partition.close())
         closing.add_done_callback(lambda _: self._closing.pop(number, None))
 
@@ -241,7 +242,9 @@ class Partitions:
             for number, partition in list(self._owned.items()):
                 if self._process.is_stable and partition.through >= 0:
                     with contextlib.suppress(KafkaError):
-                        self._metrics.lag_records.labels(self._work.topic, str(number)).set(await partition.lag())
+                        lag = await partition.lag()
+                        if number in self._owned:
+                            self._metrics.lag_records.labels(self._work.topic, str(number)).set(lag)
 
     async def _commit_hints(self) -> None:
         async with self._hint_lock:
