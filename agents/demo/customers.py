@@ -16,18 +16,18 @@ from engine.cohorts import cohort
 # How many times faster a journey is played: a day of the welcome series passes in 2 seconds, an hour of a cart's in 0.75,
 # a day of the win-back in 0.5. Each is over in about 20 seconds.
 PACES = {"welcome": 43_200.0, "cart_abandonment": 4_800.0, "win_back": 172_800.0}
-LONGEST_SECONDS = 25.0  # from a customer's first act to their last mail: a cart's 0.75 + 18, and some air
+LONGEST_SECONDS = 20.0  # from a customer's first act to their last mail: a cart takes 0.75 + 18, a win-back 15 + 3.5
 
 # Which template a mail came from, by what its reader sees. The subject begins with these words.
 SUBJECTS = {
-    "welcome": "Welcome",
+    "welcome": "Welcome to",
     "welcome_tips": "Three things",
-    "first_order_gift": "A gift",
+    "first_order_gift": "A small gift",
     "cart_reminder": "You left",
-    "gold_offer": "For our gold",
+    "gold_offer": "Your gold price",
     "ten_percent": "Ten percent",
-    "miss_you": "We miss you",
-    "last_call": "One last",
+    "miss_you": "It has been a month",
+    "last_call": "Shall we stay",
 }
 
 NAMES = (
@@ -110,10 +110,10 @@ def make_customer(number: int, seed: int, character: str | None = None) -> Custo
     )
 
 
-def make_cast(count: int, seed: int) -> list[Customer]:
-    """Return customers 1 to `count`, every character as often as the others."""
+def make_cast(count: int, seed: int, first: int = 1) -> list[Customer]:
+    """Return `count` customers from number `first` on, every character as often as the others."""
     characters = tuple(CHARACTERS)
-    return [make_customer(number, seed, characters[(number - 1) % len(characters)]) for number in range(1, count + 1)]
+    return [make_customer(first + place, seed, characters[place % len(characters)]) for place in range(count)]
 
 
 def template_of(subject: str) -> str:

@@ -72,9 +72,9 @@ class Meter:
     @staticmethod
     def _messages(counts: "_Counts") -> dict[str, int]:
         outcomes = counts.by("channel_outcomes", "status")
-        links = counts.by("links_followed", "kind")
+        links = {kind[:1]: count for kind, count in counts.by("links_followed", "kind").items()}
         states = {"asked for": counts.total("messages_asked"), "accepted": outcomes.pop("accepted", 0)}
-        states |= {"opened": links.get("open", 0), "clicked": links.get("click", 0)}
+        states |= {"opened": links.get("o", 0), "clicked": links.get("c", 0)}
         states |= {"kept back": counts.total("messages_blocked")} | outcomes
         return {state: int(count) for state, count in states.items()}
 

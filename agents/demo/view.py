@@ -62,7 +62,7 @@ class View:
             self._live.update(draw(self.scene, self.console.height), refresh=True)
         elif time.monotonic() >= self._next_line_at:
             self._next_line_at = time.monotonic() + LINE_EVERY_SECONDS
-            self.console.print(in_a_line(self.scene), highlight=False, soft_wrap=True)
+            self.console.print(in_a_line(self.scene.figures), highlight=False, soft_wrap=True)
 
 
 def draw(scene: Scene, height: int) -> RenderableType:
@@ -81,9 +81,8 @@ def draw(scene: Scene, height: int) -> RenderableType:
     )
 
 
-def in_a_line(scene: Scene) -> str:
+def in_a_line(figures: Figures) -> str:
     """Return the figures in one line, for logs."""
-    figures = scene.figures
     messages = ", ".join(f"{count} {state}" for state, count in figures.messages.items() if count)
     return (
         f"up {_uptime(figures)}: {figures.events} events ({figures.events_per_second:.0f}/s), {figures.runs} runs entered, "

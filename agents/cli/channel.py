@@ -1,0 +1,6 @@
+"""`equeengage channel`."""
+
+
+def channel() -> None:
+    """channel on Kafka."""
+    raise NotImplementedError

@@ -1,0 +1,6 @@
+"""`equeengage ingress`."""
+
+
+def ingress() -> None:
+    """ingress on Kafka."""
+    raise NotImplementedError

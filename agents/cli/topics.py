@@ -1,0 +1,5 @@
+"""`equeengage topics`: the topics on Kafka."""
+
+
+def create() -> None:
+    """Create."""

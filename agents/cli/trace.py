@@ -1,0 +1,101 @@
+"""`equeengage trace`: one user's story."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from engine.journey import Journey
+    from engine.runtime.settings import Settings
+    from schemas.definitions import Definition
+    from schemas.outputs import JournalEntry
+    from schemas.records import Record
+
+
+def trace(
+    user: Annotated[str, typer.Argument(help="Whose story.", show_default=False)],
+    tenant: Tenant = "default",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The entries of the journal, one JSON object a line.")
+    ] = False,
+    utc: Annotated[bool, typer.Option("--utc", help="Times in UTC instead of local time.")] = False,
+    data: Data = None,
+    kafka: OnKafka = False,
+) -> None:
+    """Tell one user's story: which journeys they entered and why, what they were sent, what became of it.
+
+    Reads the journal, also beside a running server. On Kafka it scans the one partition of the journal the user is in.
+
+    Examples:
+
+      equeengage trace ada
+      equeengage trace ada --json | jq .reason
+    """
+    import asyncio
+    from datetime import UTC
+
+    import msgspec
+    from rich.console import Console
+
+    from agents.cli.failure import Failed
+    from agents.trace import show, tell
+
+    settings = load_settings(data=data)
+    on_kafka = is_on_kafka(settings, kafka)
+    entries, definitions = (
+        asyncio.run(_from_kafka(settings, tenant, user)) if on_kafka else _from_folder(settings, tenant, user)
+    )
+    if as_json:
+        for entry in entries:
+            typer.echo(msgspec.json.encode(entry))
+        return
+    if not entries:
+        raise Failed(f"the journal says nothing about {user!r} of the tenant {tenant!r}; is the id written right?")
+    story = tell(entries, _finder(tenant, definitions))
+    show(Console(), f"What happened to {user}", story, UTC if utc else None)
+
+
+def _from_folder(settings: "Settings", tenant: str, user: str) -> "tuple[list[JournalEntry], dict[str, Definition]]":
+    from agents.cli.failure import Failed
+    from engine.runtime.embedded.readonly import ReadOnlyLog
+
+    if not settings.data.is_dir():
+        raise Failed(f"there is no data folder {settings.data}; name it with --data DIR")
+    with ReadOnlyLog.open(settings.data) as log:
+        definitions = {definition.key: definition for definition in log.definitions.all()}
+        return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions
+
+
+def _entries(records: "Iterable[Record]", tenant: str, user: str) -> "Iterator[JournalEntry]":
+    """Yield the user's entries among the records of a partition."""
+    import msgspec
+
+    from schemas.outputs import JournalEntry
+
+    decode = msgspec.json.Decoder(JournalEntry).decode
+    key = f"{tenant}:{user}".encode()
+    for record in records:
+        if record.key == key and record.value is not None:
+            yield decode(record.value)
+
+
+def _finder(tenant: str, definitions: "dict[str, Definition]") -> "Callable[[str, int], Journey | None]":
+    """Return how a version of a journey is looked up; what can't be read by this version isn't found."""
+    from functools import cache
+
+    from engine.definitions import thaw
+    from engine.errors import JourneyError
+
+    @cache
+    def find(name: str, version: int) -> "Journey | None":
+        definition = definitions.get(f"{tenant}/journey/{name}@{version}")
+        try:
+            return None if definition is None else thaw(definition)
+        except JourneyError:
+            return None
+
+    return find

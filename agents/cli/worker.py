@@ -1,0 +1,6 @@
+"""`equeengage worker`."""
+
+
+def worker() -> None:
+    """worker on Kafka."""
+    raise NotImplementedError
