@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from agents.ingress import answers, cors, operations, tracking
+from agents.ingress import answers, cloudevents, cors, openapi, operations, tracking, webhooks
+from agents.ingress.cloudevents import CloudEvents
 from agents.ingress.credentials import WriteKeys
 from agents.ingress.overload import Admission
 from agents.ingress.refusals import Refusal
 from agents.ingress.submissions import Intake
 from agents.ingress.tracking import Tracking
+from agents.ingress.webhooks import Webhooks
 from engine.runtime import tracing
 from engine.runtime.host import Log, Overloaded, Unavailable
 from engine.runtime.metrics import Metrics
@@ -63,7 +65,10 @@ def make_app(
         app.router.add_get(path, segment.settings)
     for path in sorted(from_pages):
         app.router.add_options(path, cors.preflight)
+    app.router.add_post(cloudevents.PATH, CloudEvents(keys, intake, admission, clock).receive)
+    app.router.add_post(webhooks.PATH, Webhooks(settings.webhooks, intake, admission, clock).receive)
     app.add_routes(operations.routes(metrics, ready))
+    app.add_routes([openapi.route()])
     return app
 
 
