@@ -12,7 +12,7 @@ from engine.runtime.embedded import layout, retention
 from engine.runtime.embedded.log import EmbeddedLog, wall_clock
 from engine.runtime.embedded.partition import EmbeddedPartition
 from engine.runtime.embedded.tables import EmbeddedDefinitions, EmbeddedSuppressions
-from engine.runtime.host import PartitionHost, PartitionStopped
+from engine.runtime.host import Fenced, PartitionHost, PartitionStopped
 from engine.runtime.metrics import Metrics
 from engine.runtime.store import KeyValueStore, Memory, RocksStore
 
@@ -100,9 +100,8 @@ class EmbeddedHost:
             self.metrics.partitions_owned.labels(topic).set(self.partitions(topic))
             for number in range(self.partitions(topic)):
                 self._run(self._keep_running(topic, number, loop))
-        self._run(self._ring())
-        self._run(self._sync_now_and_then())
-        self._run(self._forget_now_and_then())
+        for work in (self._ring, self._sync_now_and_then, self._forget_now_and_then):
+            self._run(self._keep_up(work))
 
     async def failed(self) -> PartitionStopped:
         """Return when the disk has failed and everything has stopped: the process should end with this."""
@@ -120,7 +119,14 @@ class EmbeddedHost:
         try:
             await self.log.close()
         finally:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        try:
             self._store.close()
+        except PartitionStopped:
+            if self.log.failure is None:  # else it has been said already
+                raise
 
     def _run(self, work: Awaitable[None]) -> None:
         self._tasks.append(asyncio.ensure_future(work))
@@ -133,7 +139,10 @@ class EmbeddedHost:
             try:
                 await loop(partition)
                 return
+            except Fenced:
+                return
             except PartitionStopped as error:
+                del self._owners[topic, number]  # wake nobody up in there
                 self.stopped[topic, number] = str(error)
                 self.metrics.partition_stopped.labels(topic, str(number)).set(1)
                 self._logger.error("partition stopped", topic=topic, partition=number, reason=str(error))
@@ -145,6 +154,15 @@ class EmbeddedHost:
                 self._logger.exception("loop failed", topic=topic, partition=number, again_in_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _keep_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work that everything rests on. Were it to end quietly, nobody would be woken, or nothing synced."""
+        try:
+            await work()
+        except PartitionStopped as error:
+            self.log.fail(error)
+        except Exception as error:
+            self.log.fail(PartitionStopped(f"{work.__name__} failed, which is a bug: {error!r}"))
 
     async def _ring(self) -> None:
         while True:
@@ -175,8 +193,8 @@ class EmbeddedHost:
             if ahead_ms > MOST_CLOCK_LAG_MS:
                 raise PartitionStopped(
                     f"the last record of {topic}-{number} was appended {timedelta(milliseconds=ahead_ms)} after what this"
-                    " machine's clock shows: set the clock right; if it is right (and was wrong before), start with"
-                    " --accept-clock, and timers stand still until it has caught up"
+                    " machine's clock shows: set the clock right; if it is right (and was wrong before), start once"
+                    " with EQUEENGAGE_ACCEPT_CLOCK=true, and timers stand still until it has caught up"
                 )
 
     def _stop_everything(self, error: PartitionStopped) -> None:

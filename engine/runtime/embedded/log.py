@@ -129,7 +129,12 @@ class EmbeddedLog:
         """Have `mourner(error)` called once, when the log fails."""
         self._mourners.append(mourner)
 
+    def fail(self, error: PartitionStopped) -> None:
+        """Confirm and write nothing from now on."""
+        self._sync.fail(error)
+
     async def close(self) -> None:
+        """Bring everything to the disk, unless the log has failed."""
         await self._sync.close()
 
     def _write_before_sync(self) -> None:
@@ -172,7 +177,7 @@ class EmbeddedLog:
             raise Overloaded()
 
     def _fail(self, error: Exception) -> None:
-        self.failure = PartitionStopped(f"nothing is confirmed any more, because the disk failed: {error}")
+        self.failure = PartitionStopped(f"the log has stopped, and nothing is confirmed any more: {error}")
         for partition in self._partitions.values():
             partition.wake()
         for mourner in self._mourners:
