@@ -33,6 +33,8 @@ class Tally:
         self.messages: dict[tuple[str, ...], float] = defaultdict(int)
         self.blocked: dict[tuple[str, ...], float] = defaultdict(int)
         self.oldest_cause_at: int | None = None
+        self.timers: set[tuple[str, int]] = set()  # run and due time of those that fired
+        self.latest_timer_ms = 0
 
     def handled(self, input: UserInput, handled: Handled, timestamp: int) -> None:
         self.inputs[self.topic, type(input).__name__.lower()] += 1
@@ -42,6 +44,9 @@ class Tally:
             self.oldest_cause_at = timestamp
         for entry in handled.journal:
             self._journaled(entry)
+            if entry.cause == "timer":
+                self.timers.add((entry.run, entry.at))
+                self.latest_timer_ms = max(self.latest_timer_ms, timestamp - entry.at)
 
     def _journaled(self, entry: JournalEntry) -> None:
         match entry.kind:
@@ -80,6 +85,9 @@ class Tally:
         add(metrics.runs_exited, self.exited)
         add(metrics.messages_asked, self.messages)
         add(metrics.messages_blocked, self.blocked)
+        if self.timers:
+            metrics.timers_fired.labels(self.topic).inc(len(self.timers))
+            metrics.timer_lateness_seconds.labels(self.topic).observe(self.latest_timer_ms / 1000)
         metrics.commits.labels(self.topic, self.partition).inc()
         metrics.commit_seconds.labels(self.topic).observe(seconds)
         metrics.partition_clock_seconds.labels(self.topic, self.partition).set(partition_clock / 1000)
