@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from engine.runtime.kafka import topics
 from engine.runtime.settings import Kafka
 
 WITHIN_SECONDS = 60.0
@@ -44,6 +48,64 @@ async def read_topic(settings: Kafka, topic: str, isolation: str = "read_committ
         return records
     finally:
         await consumer.stop()
+
+
+async def ends_of(settings: Kafka, topic: str) -> list[int]:
+    """Where each partition of one of our topics ends."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        sources = [TopicPartition(f"{settings.prefix}.{topic}", number) for number in range(settings.partitions)]
+        ends = await consumer.end_offsets(sources)
+        return [ends[source] for source in sources]
+    finally:
+        await consumer.stop()
+
+
+async def configure(settings: Kafka, topic: str, configuration: dict[str, str]) -> None:
+    """Change a topic's configuration. The request replaces all of it, so what the topic was made with is repeated."""
+    made = next(each for each in topics.needed(settings) if each.name == topic)
+    async with operator(settings) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {**made.initial, **made.required, **configuration})
+        for response in await admin.alter_configs([resource]):
+            assert not any(code for code, *_ in response.resources), response
+
+        async def is_known() -> bool:
+            (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+            known = {entry[0]: entry[1] for *_, entries in response.resources for entry in entries}
+            return known.items() >= configuration.items()
+
+        await until(is_known, f"the broker has {configuration}")
+
+
+async def delete_all_records(settings: Kafka, topic: str) -> None:
+    """What retention does, in a moment."""
+    ends = await ends_of(settings, topic)
+    name = f"{settings.prefix}.{topic}"
+    async with operator(settings) as admin:
+        await admin.delete_records({TopicPartition(name, n): RecordsToDelete(end) for n, end in enumerate(ends)})
+
+
+async def make_anew(settings: Kafka, topic: str) -> None:
+    """Delete a topic and create it again, empty."""
+    async with operator(settings) as admin:
+        await admin.delete_topics([topic])
+
+        async def is_gone() -> bool:
+            return topic not in await admin.list_topics()
+
+        await until(is_gone, f"{topic} is deleted")
+    assert await topics.create(settings) == [topic]
+
+
+@asynccontextmanager
+async def operator(settings: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
 
 
 async def messages(settings: Kafka) -> Counter[tuple[bytes, bytes]]:
