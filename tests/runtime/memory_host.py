@@ -45,6 +45,11 @@ class MemoryLog:
         numbers = range(self.count) if number is None else [number]
         return [record for each in numbers for record in self._records.get((topic, each), [])]
 
+    def copy(self, other: "MemoryLog", topic: str) -> None:
+        """Take over the records of a topic of another log, with their timestamps."""
+        for number in range(self.count):
+            self._records[topic, number] = other.of(topic, number)
+
     def topics(self) -> list[str]:
         return sorted({topic for topic, _ in self._records})
 

@@ -13,7 +13,7 @@ from engine.runtime import states
 from engine.runtime.metrics import Metrics
 from engine.runtime.partition import UserPartition
 from schemas.definitions import Definition
-from schemas.inputs import Activated, Event, UserInput, WakeUp
+from schemas.inputs import Activated, Event, Resumed, UserInput, WakeUp
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Headers, Record
 from schemas.state import User
@@ -57,6 +57,10 @@ class Stage:
 
     def give(self, user: str, input: UserInput, headers: Headers = ()) -> Record:
         return self.put(f"{TENANT}:{user}".encode(), msgspec.json.encode(input), headers)
+
+    def resume(self, user: str, run: str) -> None:
+        """An operator lets a suspended run go on."""
+        self.give(user, Resumed(run))
 
     def put(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Record:
         """Append a record to the partition as a producer would, whatever is in it."""
