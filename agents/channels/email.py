@@ -5,11 +5,11 @@ import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime, parseaddr
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from email_validator import EmailNotValidError, validate_email
@@ -26,8 +26,18 @@ from schemas.outputs import Message
 SUBJECT_CHARACTERS: Final = 250  # mail programs show about 70
 CONNECTIONS: Final = 20
 
-# 7 bit: every server takes it, and none has to re-encode it and break a signature. `utf8=False` for the same reason.
-_POLICY = SMTP.clone(cte_type="7bit", max_line_length=78)
+
+class _Verbatim(UnstructuredHeader, BaseHeader):
+    """A header that is one URL. The library would encode a long one like a text, and nobody could follow it."""
+
+    def fold(self, *, policy: "Policy[Any]") -> str:
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _Verbatim)
+# 7 bit: every server takes it, and none has to re-encode it and break a signature.
+_POLICY = SMTP.clone(cte_type="7bit", header_factory=_HEADERS)
 _AS_TEXT = ParserConfig(display_links=True, display_anchors=True)
 
 

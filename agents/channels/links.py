@@ -25,6 +25,7 @@ import msgspec
 import structlog
 from aiohttp import web
 from msgspec import Struct
+from yarl import URL
 
 from engine.errors import InvalidInput
 from engine.runtime import tracing
@@ -46,6 +47,7 @@ _CONTEXT: Final = b"equeengage link 1:"  # the secret may sign other things too
 _PIXEL: Final = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 Kind = Literal["o", "c", "u"]
+_WORDS: Final = {"o": "open", "c": "click", "u": "unsubscribe"}  # for the metrics' readers
 
 _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -189,7 +191,8 @@ class _LinkServer:
         if link is None or not is_http(link.url):
             return _page(404, "This link does not work", "It may have been cut off on its way to you.")
         await self._note(request, link, "clicked", link.url)
-        return web.Response(status=302, headers={**_PRIVATE, "Location": link.url})
+        target = link.url if link.url.isascii() else str(URL(link.url))
+        return web.Response(status=302, headers={**_PRIVATE, "Location": target})
 
     async def ask(self, request: web.Request) -> web.Response:
         link = self._read(request, "u")
@@ -223,12 +226,12 @@ class _LinkServer:
         try:
             link = read(self._secret, request.match_info["token"])
         except InvalidInput:
-            self._metrics.links_refused.labels(kind).inc()
+            self._metrics.links_refused.labels(_WORDS[kind]).inc()
             return None
         if link.kind != kind:
-            self._metrics.links_refused.labels(kind).inc()
+            self._metrics.links_refused.labels(_WORDS[kind]).inc()
             return None
-        self._metrics.links_followed.labels(link.tenant, kind).inc()
+        self._metrics.links_followed.labels(link.tenant, _WORDS[kind]).inc()
         return link
 
     async def _note(self, request: web.Request, link: Link, status: ReceiptStatus, detail: str = "") -> None:
@@ -239,7 +242,7 @@ class _LinkServer:
             async with asyncio.timeout(RECEIPT_SECONDS):
                 await self._log.append([self._receipt(link, status, self._clock(), detail)])
         except (Overloaded, Unavailable, TimeoutError) as error:
-            self._metrics.link_receipts_lost.labels(link.kind).inc()
+            self._metrics.link_receipts_lost.labels(_WORDS[link.kind]).inc()
             _log.warning("the receipt of a followed link is lost", status=status, tenant=link.tenant, why=repr(error))
 
     def _receipt(self, link: Link, status: ReceiptStatus, at: int, detail: str = "") -> NewRecord:
