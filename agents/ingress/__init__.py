@@ -5,5 +5,6 @@ receipts of providers) may be added before it is started.
 """
 
 from agents.ingress.application import make_app
+from agents.ingress.submissions import TRACEPARENT
 
-__all__ = ["make_app"]
+__all__ = ["TRACEPARENT", "make_app"]

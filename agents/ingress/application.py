@@ -17,8 +17,8 @@ from agents.ingress import answers, cloudevents, cors, openapi, operations, trac
 from agents.ingress.cloudevents import CloudEvents
 from agents.ingress.credentials import WriteKeys
 from agents.ingress.overload import Admission
-from agents.ingress.refusals import Refusal
-from agents.ingress.submissions import Intake
+from agents.ingress.refusals import HangUp, Refusal
+from agents.ingress.submissions import TRACEPARENT, Intake
 from agents.ingress.tracking import Tracking
 from agents.ingress.webhooks import Webhooks
 from engine.runtime import tracing
@@ -96,10 +96,10 @@ def _surround(
         route = labels.get(path, path)
         if tracing.is_recorded():
             with tracing.span(f"{request.method} {route}", request.headers, tracing.SERVER) as traceparent:
-                request[tracing.HEADER] = traceparent
+                request[TRACEPARENT] = traceparent
                 response = await _answer(request, handler)
         else:
-            request[tracing.HEADER] = tracing.continued(request.headers)
+            request[TRACEPARENT] = tracing.continued(request.headers)
             response = await _answer(request, handler)
         if path in from_pages:
             response.headers.update(cors.ORIGIN)
@@ -112,6 +112,8 @@ def _surround(
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except HangUp as why:
+        return await _hang_up(request, answers.failure(why.status, why.reason, why.detail))
     except Refusal as why:
         return answers.failure(why.status, why.reason, why.detail)
     except Overloaded as error:
@@ -121,9 +123,18 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return _as_json(error)
     except Exception as error:  # The edge: whatever it is, the sender gets an answer and tries again.
-        with tracing.span("request_failed", {tracing.HEADER: request[tracing.HEADER]}):  # for its ids in the log line
+        with tracing.span("request_failed", {tracing.HEADER: request[TRACEPARENT]}):  # for its ids in the log line
             _logger.exception("request_failed", method=request.method, error=type(error).__name__)
         return answers.failure(500, "internal", "this is our fault; it is logged, and you may try again")
+
+
+async def _hang_up(request: web.Request, response: web.Response) -> web.Response:
+    """Answer and close the connection: aiohttp would go on to read, and unpack, what is left of the body."""
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
+    return response
 
 
 def _as_json(error: web.HTTPException) -> web.StreamResponse:

@@ -15,7 +15,7 @@ from aiohttp.client_exceptions import ClientConnectionError, ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from agents.ingress.overload import Share
-from agents.ingress.refusals import Refusal
+from agents.ingress.refusals import HangUp, Refusal
 
 PATIENCE_SECONDS: Final = 30.0  # for the rest of a body: 500 kB at 17 kB/s, a bad phone connection
 
@@ -33,7 +33,8 @@ _MARKS = (
 
 
 async def read(request: web.Request, limit: int, share: Share) -> bytes:
-    """The body as it was sent, decompressed. Raises a Refusal if it is too large, and Overloaded."""
+    """The body as it was sent, decompressed. Raises a Refusal if it is too large or cannot be read, and Overloaded."""
+    too_large = f"the body is larger than {limit:,} bytes"
     try:
         if request.content.is_eof():  # It arrived together with the headers, as almost all do.
             body = request.content.read_nowait()
@@ -42,11 +43,12 @@ async def read(request: web.Request, limit: int, share: Share) -> bytes:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 body = await _read_chunks(request, limit, share)
     except TimeoutError:
-        raise Refusal("timeout", f"the body did not arrive within {PATIENCE_SECONDS:g} s") from None
-    except (HttpProcessingError, ClientPayloadError, ClientConnectionError) as error:
-        raise Refusal("body", f"the body could not be read: {error}"[:200]) from None
+        raise HangUp("timeout", f"the body did not arrive within {PATIENCE_SECONDS:g} s") from None
+    except (web.RequestPayloadError, HttpProcessingError, ClientPayloadError, ClientConnectionError):
+        raise HangUp("body", "the body could not be read: it is not compressed as it says, or was cut off") from None
     if len(body) > limit:
-        raise _too_large(limit)
+        # Of a large body the rest is read and thrown away, or the sender would not see the answer; of a bomb it is not.
+        raise (HangUp if "Content-Encoding" in request.headers else Refusal)("too_large", too_large)
     return body
 
 
@@ -66,17 +68,12 @@ def text(body: bytes, content_type: str | None) -> bytes:
 
 
 async def _read_chunks(request: web.Request, limit: int, share: Share) -> bytes:
+    """The body, or as much of it as shows that it is too large."""
     body = bytearray()
-    while chunk := await request.content.readany():
+    while len(body) <= limit and (chunk := await request.content.readany()):
         share.hold(size=len(chunk))
         body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
     return bytes(body)
-
-
-def _too_large(limit: int) -> Refusal:
-    return Refusal("too_large", f"the body is larger than {limit:,} bytes")
 
 
 def _transcode(body: bytes, charset: str) -> bytes:

@@ -26,9 +26,8 @@ from agents.ingress import batches, bodies, contents, segment, timestamps
 from agents.ingress.credentials import WriteKeys, key_in_header
 from agents.ingress.overload import Admission
 from agents.ingress.refusals import Refusal
-from agents.ingress.submissions import Intake, Submission
+from agents.ingress.submissions import TRACEPARENT, Intake, Submission
 from agents.ingress.tracking import is_strict
-from engine.runtime import tracing
 from schemas.inputs import Event
 
 PATH: Final = "/v1/cloudevents"
@@ -66,7 +65,7 @@ class CloudEvents:
         """Take one event or a batch."""
         received_at = self._clock()
         tenant = self._keys.tenant(key_in_header(request.headers.get("Authorization")))
-        submission = Submission(tenant, request[tracing.HEADER])
+        submission = Submission(tenant, request[TRACEPARENT])
         content_type = request.headers.get("Content-Type", "").lower()
         with self._admission.request() as share:
             if content_type.startswith(BATCHED):

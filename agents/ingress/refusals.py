@@ -27,3 +27,7 @@ class Refusal(InvalidInput):
         400 also for what is too large, as Segment answers: its SDKs know 400 and give up, as they must.
         """
         return STATUS.get(self.reason, 400)
+
+
+class HangUp(Refusal):
+    """The sender must act, and what is left of the body is not to be read: it is a bomb, broken, or does not come."""

@@ -25,6 +25,7 @@ from schemas.records import NewRecord
 _JSON: Final = ("content-type", b"application/json")
 _LONGEST_DETAIL: Final = 300
 
+TRACEPARENT: Final = web.RequestKey("traceparent", str)  # of a request: what its records carry on
 MOST_EVENTS: Final = 2_500  # in a batch, as Segment has it
 
 Read = Callable[[bytes], tuple[str, Event]]  # the user and the event in some bytes; raises a Refusal

@@ -12,8 +12,7 @@ from aiohttp import web
 from agents.ingress import answers, batches, bodies, contents, segment
 from agents.ingress.credentials import WriteKeys, key_in_header
 from agents.ingress.overload import Admission
-from agents.ingress.submissions import Intake, Submission
-from engine.runtime import tracing
+from agents.ingress.submissions import TRACEPARENT, Intake, Submission
 from schemas.inputs import Event
 
 PATHS: Final = {
@@ -81,7 +80,7 @@ class Tracking:
                 body = await bodies.read(request, contents.LARGEST_EVENT, share)
                 body = bodies.text(body, request.headers.get("Content-Type"))
                 tenant = tenant or self._keys.tenant(segment.write_key_in(body))
-                submission = Submission(tenant, request[tracing.HEADER])
+                submission = Submission(tenant, request[TRACEPARENT])
                 submission.add_only(body, read)
                 return await self._intake.take(submission, share, is_strict(request))
 
@@ -99,7 +98,7 @@ class Tracking:
             body = await bodies.read(request, segment.LARGEST_BATCH, share)
             batch = batches.read(bodies.text(body, request.headers.get("Content-Type")))
             tenant = tenant or self._keys.tenant(batch.write_key)
-            submission = Submission(tenant, request[tracing.HEADER])
+            submission = Submission(tenant, request[TRACEPARENT])
             submission.add_each(batch.batch, read)
             return await self._intake.take(submission, share, is_strict(request))
 

@@ -27,9 +27,8 @@ from standardwebhooks.webhooks import Webhook as StandardWebhook
 from agents.ingress import bodies, contents
 from agents.ingress.overload import Admission
 from agents.ingress.refusals import Refusal
-from agents.ingress.submissions import Intake, Submission
+from agents.ingress.submissions import TRACEPARENT, Intake, Submission
 from agents.ingress.tracking import is_strict
-from engine.runtime import tracing
 from engine.runtime.settings import TENANT, Webhook
 from schemas.inputs import Event
 
@@ -59,7 +58,7 @@ class Webhooks:
             body = await bodies.read(request, LARGEST_BODY, share)
             signature.check(request.headers, body)
             id = request.headers.get("webhook-id") if webhook.scheme == "standard-webhooks" else None
-            submission = Submission(webhook.tenant, request[tracing.HEADER])
+            submission = Submission(webhook.tenant, request[TRACEPARENT])
             submission.add_only(
                 bodies.text(body, request.headers.get("Content-Type")),
                 lambda raw: read(raw, source, webhook, id, received_at),
