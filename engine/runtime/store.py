@@ -39,6 +39,7 @@ Pair = tuple[bytes, bytes]
 
 FORMAT_KEY = b"format"  # in the family that RocksDB always has
 SMALLEST_PIECE, LARGEST_PIECE = 8, 1024  # pairs a scan reads at a time: few for who stops early, many for who goes on
+OPENING_ATTEMPTS = 20  # of a reader beside a writer; one is enough unless the writer makes a file just then
 
 
 class KeyValueStore(Protocol):
@@ -117,12 +118,13 @@ class RocksStore:
         `read_only` works while another process writes: it shows the store as it is now, and later writes are not seen.
         """
         try:
-            if not read_only:
+            if read_only:
+                db = _open_beside_a_writer(path, families, memory)
+            else:
                 path.mkdir(parents=True, exist_ok=True)
-            elif not (path / "CURRENT").exists():
-                raise PartitionStopped(f"{path} holds no store (yet); give the data directory of a server that has run")
-            _refuse_foreign_directory(path)
-            store = cls(path, _open_rocksdb(path, families, memory, read_only), families)
+                _refuse_foreign_directory(path)
+                db = _open_rocksdb(path, families, memory, read_only=False)
+            store = cls(path, db, families)
         except Exception as error:
             raise _explained(path, error) from error
         try:
@@ -223,6 +225,38 @@ class RocksStore:
                 f"{self.path} has {found}, this version reads {format!r}: "
                 "use the version that wrote it, or another data directory"
             )
+
+
+def _open_beside_a_writer(path: Path, families: Sequence[str], memory: Memory) -> Rdict:
+    """Open for reading while another process may write.
+
+    RocksDB reads which files there are (the manifest), then the write-ahead logs. If the writer turns a log into a file
+    in between, we would see neither, without any error. The manifest grows then; so what was opened counts only if it
+    did not.
+    """
+    if not (path / "CURRENT").exists():
+        raise PartitionStopped(f"{path} holds no store (yet); give the data directory of a server that has run")
+    for attempt in range(OPENING_ATTEMPTS):
+        manifest = _manifest(path)
+        try:
+            db = _open_rocksdb(path, families, memory, read_only=True)
+        except Exception as error:
+            if "No such file" not in str(error) or attempt == OPENING_ATTEMPTS - 1:
+                raise
+            continue
+        if _manifest(path) == manifest:
+            return db
+        db.close()
+    raise PartitionStopped(f"{path} changes too fast to be read: try again when the server has less to do")
+
+
+def _manifest(path: Path) -> tuple[str, int]:
+    """Return which manifest counts, and its size."""
+    name = (path / "CURRENT").read_text().strip()
+    try:
+        return name, (path / name).stat().st_size
+    except FileNotFoundError:  # replaced just now
+        return name, -1
 
 
 def _open_rocksdb(path: Path, families: Sequence[str], memory: Memory, read_only: bool) -> Rdict:

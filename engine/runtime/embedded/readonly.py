@@ -7,11 +7,8 @@ from typing import Self
 
 from engine.runtime.embedded import layout, log
 from engine.runtime.embedded.tables import EmbeddedDefinitions
-from engine.runtime.host import PartitionStopped
 from engine.runtime.store import Memory, RocksStore
 from schemas.records import Record
-
-ATTEMPTS = 10  # the server may delete a file between our learning of it and our opening it
 
 
 class ReadOnlyLog:
@@ -25,21 +22,8 @@ class ReadOnlyLog:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the data directory. Raises PartitionStopped where there is none, or it can't be read."""
-        for attempt in range(ATTEMPTS):
-            try:
-                return cls(
-                    RocksStore.open(
-                        layout.store_path(path),
-                        layout.FAMILIES,
-                        layout.FORMAT,
-                        Memory(8 << 20, 8 << 20),
-                        read_only=True,
-                    )
-                )
-            except PartitionStopped as error:
-                if "No such file" not in str(error) or attempt == ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        memory = Memory(8 << 20, 8 << 20)
+        return cls(RocksStore.open(layout.store_path(path), layout.FAMILIES, layout.FORMAT, memory, read_only=True))
 
     def partitions(self, topic: str) -> int:
         return 1 if topic in layout.COMPACTED else self._count
