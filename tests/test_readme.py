@@ -1,5 +1,4 @@
-"""The README is true: its journey and its tests run, its commands exist with the options they are given, and its curl lines
-make the server do what it says."""
+"""That the README is true: its journey and its tests run, its commands exist, its curl lines do what it says."""
 
 import os
 import re
