@@ -13,11 +13,12 @@
 5. *Entries*. A run never sees the input that created it.
 
 An exception inside a run suspends that run, as it was before the input, and the others go on: a wrong definition harms
-nobody else. Nothing here does I/O, so production, replay, simulation and explanation are this one function.
+nobody else. A suspended run notes its receipts and obeys its exit, and does nothing else until an operator resumes it.
+Nothing here does I/O, so production, replay, simulation and explanation are this one function.
 """
 
 from base64 import b32encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -27,7 +28,7 @@ from msgspec.structs import replace
 
 from engine import duplicates, machine
 from engine.catalog import Catalog
-from engine.conditions import ABSENT, Facts, read
+from engine.conditions import Facts, read
 from engine.durations import milliseconds
 from engine.errors import InvalidInput
 from engine.journey import Journey
@@ -43,6 +44,11 @@ MAX_FIRINGS = 1000  # timers of one run in one input: a loop of short delays mus
 MAX_ATTRIBUTES = 512
 MAX_PROFILE_BYTES = 65_536  # encoded; twice the largest event
 MAX_CARRIED_BYTES = 2048  # what a run keeps of the event that began it
+MAX_NAME = 256  # characters of an event's name and of its id: both are repeated in every journal entry it causes
+MAX_DEPTH = 64  # levels: what nests deeper than the interpreter's stack could be stored and not be read again
+MAX_WORTH = 64  # characters of a goal's value that is a text, such as "12.50"
+
+NESTED = frozenset({dict, list})
 
 NOBODY = User()
 
@@ -63,13 +69,14 @@ def handle(
 ) -> Handled:
     """Fold one input into a user. Raises InvalidInput if the input must not be folded; nothing has changed then."""
     turn = _Turn(catalog, tenant, user_id, user, now, older)
-    if isinstance(input, Resumed):
-        turn.unsuspend(input.run)
+    resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
     turn.fire_due_timers()
     if isinstance(input, Event):
         turn.take_event(input)
     elif isinstance(input, Receipt):
         turn.take_receipt(input)
+    elif isinstance(input, Resumed) and resumed:
+        turn.look_again(input.run)
     return turn.finish()
 
 
@@ -125,7 +132,8 @@ class _Turn:
             firings[run.id] = firings.get(run.id, 0) + 1
             place = self._place(run.due_at, "timer")
             if firings[run.id] > MAX_FIRINGS:
-                self._suspend(run, RuntimeError(f"more than {MAX_FIRINGS} timers were due at once"), place)
+                reason = f"more than {MAX_FIRINGS} timers were due at once; resume the run to let it go on"
+                self._suspend(run, RuntimeError(reason), place)
             else:
                 self._move(run, place, machine.time_out)
 
@@ -142,45 +150,49 @@ class _Turn:
     # Events
 
     def take_event(self, event: Event) -> None:
+        check(event)
         cause = f"event {event.name} #{event.id}"
-        if duplicates.is_known(self.seen, event.id) or duplicates.is_known(self.result.older, event.id):
+        cell = duplicates.cell(event.id, self.now)
+        if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.result.older, cell):
             self._journal("dropped", cause, reason="duplicate")
             return
-        self.seen = duplicates.remember(self.seen, event.id, self.now)
+        self.seen += cell
         if event.profile:
             self.profile = merged(self.profile, event.profile)
         place = self._place(self.now, cause)
-        self._reach_goals(event, place)
-        for run in [run for run in self.runs if not run.suspended]:
-            if run.key is None or run.key == key_of(self._journey(run), event):
-                self._show(run, event.name, event.properties, place)
+        facts = Facts(self.profile, event.name, event.properties)
+        if self.goals:
+            self._reach_goals(facts, place, lambda goal: self._hears(goal, event))
+        for run in tuple(self.runs):
+            if run.key is None or self._hears(run, event):
+                self._show(run, facts, place)
         for journey in self.catalog.beginning_with(self.tenant, event.name):
             if journey.entry.holds(Facts(self.profile, event.name, event.properties)):
                 self._enter(journey, event, place)
 
-    def _reach_goals(self, event: Event, place: Place) -> None:
-        if not self.goals:
-            return
+    def _hears(self, run: Run | OpenGoal, event: Event) -> bool:
+        """Does this event concern a run, or its goal? A keyed run hears only what has its key."""
+        return run.key is None or run.key == key_of(self._journey(run), event)
+
+    def _reach_goals(self, facts: Facts, place: Place, concerns: Callable[[OpenGoal], bool]) -> None:
+        """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""
+        sends = {run.id: run.sends for run in self.runs}
         still_open = []
         for goal in self.goals:
-            if goal.until_at < self.now:
+            definition = self._journey(goal).goal
+            if definition is None or goal.until_at < self.now:
                 continue
-            journey = self.catalog.journeys.get((self.tenant, goal.journey, goal.version))
-            if journey is None or journey.goal is None:
-                continue
-            facts = Facts(self.profile, event.name, event.properties, self._sends(goal.run))
-            if (goal.key is None or goal.key == key_of(journey, event)) and journey.goal.condition.holds(facts):
-                self._count(goal, journey, event.properties, place)
+            facts.sends = sends.get(goal.run, {})
+            if definition.condition.holds(facts) and concerns(goal):
+                worth = worth_of(facts.properties, definition.value)
+                self._journal(
+                    "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
+                    detail={} if worth is None else {"value": worth},
+                )  # fmt: skip
             else:
                 still_open.append(goal)
         if len(still_open) < len(self.goals):
             self.goals = tuple(still_open)
-
-    def _count(self, goal: OpenGoal, journey: Journey, properties: dict[str, Any], place: Place) -> None:
-        assert journey.goal is not None
-        worth = read(properties, journey.goal.value) if journey.goal.value else ABSENT
-        detail = {} if worth is ABSENT else {"value": worth}
-        self._journal("goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run, detail=detail)
 
     def _enter(self, journey: Journey, event: Event, place: Place) -> None:
         key = key_of(journey, event)
@@ -216,7 +228,7 @@ class _Turn:
         """Say why this event doesn't begin a run, or nothing."""
         if journey.key is not None and key is None:
             return f"the event has no {journey.key}"
-        if self.now - min(event.occurred_at, self.now) > milliseconds(journey.late_after):
+        if self.now - event.occurred_at > milliseconds(journey.late_after):
             return "the event came too late"
         if any([run.journey == journey.name and run.key == key for run in self.runs]):
             return "already in it"
@@ -230,21 +242,22 @@ class _Turn:
         entered = {name: at for name, at in self.entered.items() if name != slot}
         entered[slot] = self.now
         while len(entered) > MAX_ENTERED:
-            del entered[next(iter(entered))]
+            # Keys go first: three hundred carts must not make a customer new again.
+            del entered[next((name for name in entered if "|" in name), next(iter(entered)))]
         self.entered = entered
 
     # Receipts
 
     def take_receipt(self, receipt: Receipt) -> None:
-        cause = f"receipt {receipt.status}"
         run_id, _, visit = receipt.message.rpartition(":")
-        run = next((run for run in self.runs if run.id == run_id), None)
+        run = self._find(run_id)
         step = next((name for name, sent in run.sends.items() if str(sent.visit) == visit), "") if run else ""
         if run is not None and step and receipt.status in run.sends[step].statuses:
             return  # Receipts are sets: the second of a kind is no news.
+        place = self._place(self.now, f"receipt {receipt.status}")
         journey, _, version = run_id.rpartition(".")[0].rpartition(".")
         self._journal(
-            "receipt", cause, message=receipt.message, run=run_id, journey=journey, step=step,
+            "receipt", place.cause, message=receipt.message, run=run_id, journey=journey, step=step,
             version=int(version) if version.isdecimal() else 0, reason=receipt.status,
             detail={"channel": receipt.channel, **({"detail": receipt.detail} if receipt.detail else {})},
         )  # fmt: skip
@@ -252,37 +265,41 @@ class _Turn:
             return
         sent = Sent(run.sends[step].visit, tuple(sorted({*run.sends[step].statuses, receipt.status})))
         informed = replace(run, sends={**run.sends, step: sent})
-        self.runs[self.runs.index(run)] = informed
-        if not informed.suspended:
-            self._show(informed, None, informed.event, self._place(self.now, cause))
+        self._replace(run, informed)
+        facts = Facts(self.profile, None, informed.event)
+        self._reach_goals(facts, place, lambda goal: goal.run == run_id)
+        self._show(informed, facts, place)
 
     # Operators
 
-    def unsuspend(self, run_id: str) -> None:
-        for at, run in enumerate(self.runs):
-            if run.id == run_id and run.suspended:
-                self.runs[at] = replace(run, suspended="")
-                self._journal(
-                    "resumed", "operator", journey=run.journey, version=run.version, run=run.id, step=run.step
-                )
+    def unsuspend(self, run_id: str) -> bool:
+        """Let a run's timers fire again. Return False if it isn't suspended, or gone."""
+        run = self._find(run_id)
+        if run is None or not run.suspended:
+            return False
+        self._replace(run, replace(run, suspended=""))
+        self._journal("resumed", "operator", journey=run.journey, version=run.version, run=run.id, step=run.step)
+        return True
+
+    def look_again(self, run_id: str) -> None:
+        """Show a resumed run what came while it stood still: its receipts, and what the profile is by now."""
+        run = self._find(run_id)
+        if run is not None and not run.suspended:
+            self._show(run, Facts(self.profile, None, run.event), self._place(self.now, "operator"))
 
     # Moving runs
 
-    def _show(self, run: Run, name: str | None, properties: dict[str, Any], place: Place) -> None:
-        """Let a run's exit, then the step where it waits, see what is the case."""
+    def _show(self, run: Run, facts: Facts, place: Place) -> None:
+        """Let a run see what is the case, and what became of its own messages."""
+        facts.sends = run.sends
+        facts.here = run.sends.get(run.step)
+        self._move(run, place, machine.resume, facts)
 
-        def look(journey: Journey, run: Run, place: Place) -> Move | None:
-            facts = Facts(self.profile, name, properties, run.sends, run.sends.get(run.step))
-            if journey.exit_on is not None and journey.exit_on.holds(facts):
-                return machine.end(journey, run, "exit_on", place)
-            return machine.resume(journey, run, facts, place)
-
-        self._move(run, place, look)
-
-    def _move(self, run: Run, place: Place, move: Callable[[Journey, Run, Place], Move | None]) -> None:
+    def _move(self, run: Run, place: Place, move: Callable[..., Move | None], *given: Facts) -> None:
         """Move one run, all or nothing: if it fails, it stands suspended as it was."""
+        journey = self._journey(run)
         try:
-            moved = move(self._journey(run), run, place)
+            moved = move(journey, run, place, *given)
         except Exception as error:
             self._suspend(run, error, place)
             return
@@ -300,6 +317,9 @@ class _Turn:
         )
         self.result.errors.append(error)
 
+    def _find(self, run_id: str) -> Run | None:
+        return next((run for run in self.runs if run.id == run_id), None)
+
     def _replace(self, run: Run, by: Run | None) -> None:
         at = next(index for index, each in enumerate(self.runs) if each.id == run.id)
         if by is None:
@@ -307,11 +327,9 @@ class _Turn:
         else:
             self.runs[at] = by
 
-    def _journey(self, run: Run) -> Journey:
+    def _journey(self, run: Run | OpenGoal) -> Journey:
+        """Return the version that a run began with. That it isn't there would be our fault, not the run's."""
         return self.catalog.journeys[self.tenant, run.journey, run.version]
-
-    def _sends(self, run_id: str) -> dict[str, Sent]:
-        return next((run.sends for run in self.runs if run.id == run_id), {})
 
     def _place(self, at: int, cause: str) -> Place:
         return Place(self.tenant, self.user_id, self.profile, at, self.now, cause)
@@ -331,6 +349,26 @@ class _Turn:
         return result
 
 
+def check(event: Event) -> None:
+    """Raise InvalidInput for an event that can't be folded, whoever wrote it into the log."""
+    if not 0 < len(event.id) <= MAX_NAME or not 0 < len(event.name) <= MAX_NAME:
+        raise InvalidInput(f"an event has an id and a name, each of 1 to {MAX_NAME} characters")
+    for values in (event.properties, event.profile):
+        if not NESTED.isdisjoint(map(type, values.values())) and nests_too_deep(values):
+            raise InvalidInput(f"the event nests deeper than {MAX_DEPTH} levels")
+
+
+def nests_too_deep(values: dict[str, Any]) -> bool:
+    """Are there objects or arrays below `MAX_DEPTH` levels of them?"""
+    level: list[Any] = [values]
+    for _ in range(MAX_DEPTH):
+        members = [list(item.values()) if type(item) is dict else item for item in level]
+        level = [item for items in members for item in items if type(item) in NESTED]
+        if not level:
+            return False
+    return True
+
+
 def key_of(journey: Journey, event: Event) -> str | None:
     """Return the value of the journey's key in an event, as a text; None if there is no key or the event lacks it."""
     if journey.key is None:
@@ -339,6 +377,16 @@ def key_of(journey: Journey, event: Event) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         return None
     return str(value)[:128]
+
+
+def worth_of(properties: Mapping[str, Any], name: str | None) -> float | str | None:
+    """Return what a goal is worth: a number, or a short text such as "12.50"; None if the event doesn't say."""
+    value = read(properties, name) if name else None
+    if isinstance(value, str):
+        return value if len(value) <= MAX_WORTH else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return value
+    return None
 
 
 def merged(profile: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

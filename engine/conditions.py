@@ -21,7 +21,8 @@ Scalar = bool | int | float | str | None
 Value = Scalar | tuple[Scalar, ...]
 Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "contains", "exists"]
 
-FORBID = ConfigDict(extra="forbid")  # a misspelt field in a JSON definition is an error, not silence
+# A misspelt field in a JSON definition is an error, not silence; JSON has no infinity.
+FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Facts:
@@ -154,7 +155,7 @@ class Goal:
     """What a journey is for: `condition` within a time after the entry; `value` names the property that is its worth."""
 
     condition: Condition
-    within: timedelta
+    within: timedelta = Field(gt=timedelta(0))
     value: str | None = None
 
     def __str__(self) -> str:
@@ -319,4 +320,6 @@ def problem_of(condition: Where | Profile) -> str:
             return f"has `{condition}`: {condition.op!r} needs a number or a text to compare with"
         case (("==" | "!="), tuple() as value):
             return f"has `{condition}`: to compare with several values write 'in', {list(value)!r}"
+        case "exists", value if value is not None and not isinstance(value, bool):
+            return f"has `{condition}`: 'exists' takes True, False or nothing, not {value!r}"
     return ""

@@ -16,20 +16,20 @@ MOST = 4096
 WINDOW_SECONDS = 3600
 
 
-def is_known(cells: bytes, event_id: str) -> bool:
-    """Is this id among the remembered ones?"""
-    wanted = xxhash.xxh64_digest(event_id.encode())
-    at = cells.find(wanted)
+def cell(event_id: str, now: int) -> bytes:
+    """Return the cell to remember this id by: append it to the seen ones. `now` in milliseconds."""
+    return xxhash.xxh64_digest(event_id.encode()) + (now // 1000).to_bytes(4, "big")
+
+
+def is_known(cells: bytes, wanted: bytes) -> bool:
+    """Is the id of this cell among the remembered ones?"""
+    id = wanted[:8]
+    at = cells.find(id)
     while at >= 0:
         if at % CELL == 0:
             return True
-        at = cells.find(wanted, at + 1)
+        at = cells.find(id, at + 1)
     return False
-
-
-def remember(cells: bytes, event_id: str, now: int) -> bytes:
-    """Return the cells with this id as the newest. `now` in milliseconds."""
-    return cells + xxhash.xxh64_digest(event_id.encode()) + (now // 1000).to_bytes(4, "big")
 
 
 def overflows(cells: bytes) -> bool:

@@ -133,9 +133,9 @@ class Journey:
     def _problems(self) -> Iterator[str]:
         for source, label, target in self.edges():
             if target not in self.steps:
-                place = "start" if source == "[*]" else f"{source!r} leads to"
+                place = "it starts at" if source == "[*]" else f"{source!r} leads to"
                 yield f"{place} {target!r} ({label}), which is not a step{self._nearest(target)}"
-        if event_names(self.entry) is None:
+        if not event_names(self.entry):
             yield f"entry `{self.entry}` names no event; begin it with on(...)"
         for place, condition in self.conditions():
             for leaf in leaves(condition):
@@ -154,7 +154,7 @@ class Journey:
         return f"; did you mean {near[0]!r}?" if near else f"; the steps are {', '.join(self.steps)}"
 
     def _loop_without_waiting(self) -> list[str] | None:
-        """Return a way that leads back to itself without a step that waits, or None. Iterative: tables may be long."""
+        """Return a way that leads back to itself without a wait on it, or None. Iterative: tables may be long."""
         done: set[str] = set()
         path: list[str] = []
         for start in self.steps:
@@ -165,8 +165,8 @@ class Journey:
                     done.add(path.pop())
                 elif name in path:
                     return [*path[path.index(name) :], name]
-                elif name not in done and not self.steps[name].waits:
+                elif name not in done:
                     path.append(name)
                     stack.append((name, True))
-                    stack.extend((target, False) for _, target in self.steps[name].edges())
+                    stack.extend((target, False) for target in self.steps[name].passes())
         return None

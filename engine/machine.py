@@ -51,23 +51,29 @@ def start(journey: Journey, run: Run, place: Place) -> Move:
     return _walk(journey, run, journey.start, place, Move(run))
 
 
-def resume(journey: Journey, run: Run, facts: Facts, place: Place) -> Move | None:
-    """Give a waiting run what is the case now. Return None if that doesn't concern it."""
-    if run.visit == 0:  # suspended on its very first walk: it starts when it is resumed, not by an event
+def resume(journey: Journey, run: Run, place: Place, facts: Facts) -> Move | None:
+    """Let a run see what is the case: its exit first, then the step where it waits. Return None if it concerns neither.
+
+    A suspended run obeys its exit, nothing else; so does one that was suspended on its very first walk.
+    """
+    if journey.exit_on is not None and journey.exit_on.holds(facts):
+        return _end(run, "exit_on", place)
+    if run.suspended or run.visit == 0:
         return None
     target = journey.steps[run.step].resume(facts)
     return None if target is None else _walk(journey, run, target, place, Move(run))
 
 
 def time_out(journey: Journey, run: Run, place: Place) -> Move:
-    """End the wait of a run whose time has come."""
+    """End the wait of a run whose time has come; or end the run, if its exit holds by now."""
     if run.visit == 0:
         return start(journey, run, place)
+    if journey.exit_on is not None and journey.exit_on.holds(Facts(place.profile, None, run.event, run.sends)):
+        return _end(run, "exit_on", place)
     return _walk(journey, run, journey.steps[run.step].time_out(), place, Move(run))
 
 
-def end(journey: Journey, run: Run, reason: str, place: Place) -> Move:
-    """End a run where it stands."""
+def _end(run: Run, reason: str, place: Place) -> Move:
     return Move(None, [], [_entry("exited", run, place, reason=reason)])
 
 

@@ -47,7 +47,7 @@ class SimulatedUser:
     # What happens
 
     def event(
-        self, name: str, *, message_id: str | None = None, occurred: datetime | None = None, **properties: Any
+        self, name: str, /, *, message_id: str | None = None, occurred: datetime | None = None, **properties: Any
     ) -> None:
         """An event arrives now. `occurred` is when it happened, if that was earlier; `message_id` repeats an event."""
         self._events += 1

@@ -19,13 +19,15 @@ NOT_TAKEN = ("failed", "bounced", "dropped", "unknown")
 
 
 class Step:
-    """What all kinds of step can be asked. `waits` says whether a run can stay here."""
-
-    waits = False
+    """What all kinds of step can be asked."""
 
     def edges(self) -> Sequence[tuple[str, str]]:
         """Every way out, as (label, step name)."""
         return ()
+
+    def passes(self) -> Sequence[str]:
+        """The ways out that a run can take without having waited here."""
+        return [target for _, target in self.edges()]
 
     def enter(self, visit: Visit) -> Outcome:
         raise NotImplementedError
@@ -53,10 +55,12 @@ class Delay(Step):
     duration: timedelta = Field(gt=timedelta(0))
     then: str = Field(kw_only=True)
     kind: Literal["delay"] = Field(default="delay", kw_only=True)
-    waits = True
 
     def edges(self) -> Sequence[tuple[str, str]]:
         return [(f"after {describe(self.duration)}", self.then)]
+
+    def passes(self) -> Sequence[str]:
+        return ()
 
     def enter(self, visit: Visit) -> Outcome:
         return Wait(visit.at + milliseconds(self.duration))
@@ -81,11 +85,12 @@ class WaitFor(Step):
     on_timeout: str = Field(kw_only=True)
     then: str | None = Field(default=None, kw_only=True)
     kind: Literal["wait_for"] = Field(default="wait_for", kw_only=True)
-    waits = True
 
     def __post_init__(self) -> None:
         if isinstance(self.awaits, Sequence) is (self.then is not None):
             raise ValueError("WaitFor takes one condition with `then`, or [(condition, step), ...] without")
+        if not self.cases:
+            raise ValueError("WaitFor awaits nothing; to wait for a time, use Delay")
 
     @property
     def cases(self) -> Sequence[tuple[Condition, str]]:
@@ -95,6 +100,9 @@ class WaitFor(Step):
     def edges(self) -> Sequence[tuple[str, str]]:
         ways = [(str(condition), step) for condition, step in self.cases]
         return [*ways, (f"none in {describe(self.timeout)}", self.on_timeout)]
+
+    def passes(self) -> Sequence[str]:
+        return ()  # Unless what it awaits is there on arrival, which only the walk can see: it makes sure.
 
     def enter(self, visit: Visit) -> Outcome:
         already = self.resume(visit.facts())
@@ -186,10 +194,6 @@ class Send(Step):
         """The channels to try, whichever form was written."""
         return (self.channel,) if isinstance(self.channel, str) else tuple(self.channel)
 
-    @property
-    def waits(self) -> bool:  # type: ignore[override]
-        return self.on_failed is not None
-
     def edges(self) -> Sequence[tuple[str, str]]:
         ways = [("accepted" if self.on_failed else "sent", self.then)]
         if self.on_failed:
@@ -197,6 +201,10 @@ class Send(Step):
         if self.on_blocked:
             ways.append(("blocked", self.on_blocked))
         return ways
+
+    def passes(self) -> Sequence[str]:
+        blocked = self.on_blocked or self.then
+        return [blocked] if self.on_failed else [self.then, blocked]
 
     def enter(self, visit: Visit) -> Outcome:
         verdict = visit.consider(self.channels, self.max_lateness)

@@ -53,7 +53,7 @@ class WakeUp(Struct, frozen=True, tag="wake_up", tag_field="type"):
 
 
 class Resumed(Struct, frozen=True, tag="resumed", tag_field="type"):
-    """An operator lets a suspended run go on: it enters the step it was suspended at once more."""
+    """An operator lets a suspended run go on, from where it stood before the input on which it failed."""
 
     run: str
 
