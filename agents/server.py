@@ -11,25 +11,26 @@ that wait, events not folded) is in the log and goes on at the next start.
 
 import asyncio
 import contextlib
-import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import uvloop
 from aiohttp import web
 
 from agents import admin
-from agents.channels.delivery import ChannelPartition
-from agents.channels.email import EmailChannel
-from agents.channels.links import Links, link_routes
+from agents.channels.delivery import Channel, ChannelPartition
+from agents.channels.links import link_routes
 from agents.channels.pacing import Pace
+from agents.channels.roster import CHANNELS, make_channel
 from agents.channels.smtp import SmtpServer
 from agents.folder import Folder, read_folder
-from agents.ingress.application import make_app
+from agents.ingress.application import make_app, wall_clock
 from agents.keys import kept_secret, with_kept_secrets
+from agents.listening import answering, take_port, url_of
+from agents.stopping import stop_signals, until_one_ends
 from engine.journey import Journey
 from engine.runtime.embedded.host import EmbeddedHost, Loop
 from engine.runtime.host import PartitionHost
@@ -40,14 +41,14 @@ from engine.runtime.settings import Settings
 
 STOPS_WITHIN_SECONDS = 20.0  # supervisors kill after 30 (Kubernetes) or 90 (systemd)
 FOLDS_WITHIN_SECONDS = 3.0
-ANSWERS_WITHIN_SECONDS = 5.0
 
 Say = Callable[[str], None]
 Hurry = Callable[[Journey], Journey]
+PacedChannel = tuple[Channel[Any], Pace]
 
 
 class ServerFailed(Exception):  # noqa: N818 - says what is the case
-    """The server had to stop by itself. The text says why and what to do."""
+    """The server can't start, or had to stop by itself. The text says why and what to do."""
 
 
 @dataclass
@@ -72,21 +73,15 @@ class Server:
 
     async def until(self, stop: asyncio.Event) -> None:
         """Return when asked to stop. Raises ServerFailed if the server can't go on before that."""
-        asked, failed = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self.host.failed())
-        try:
-            await asyncio.wait((asked, failed), return_when=asyncio.FIRST_COMPLETED)
-            if failed.done():
-                raise ServerFailed(f"the server stopped itself: {failed.result()}")
-        finally:
-            for waiting in (asked, failed):
-                waiting.cancel()
-            await asyncio.gather(asked, failed, return_exceptions=True)
+        await until_one_ends(stop.wait(), self._fail_with_the_host())
+
+    async def _fail_with_the_host(self) -> None:
+        raise ServerFailed(f"the server stopped itself: {await self.host.failed()}")
 
 
 def run(settings: Settings, say: Say, *, accept_clock: bool = False) -> None:
     """Serve until SIGINT or SIGTERM; a second one stops at once. Raises what keeps the server from starting or going on."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, say, accept_clock))
+    uvloop.run(_serve(settings, say, accept_clock))
 
 
 async def _serve(settings: Settings, say: Say, accept_clock: bool) -> None:
@@ -96,28 +91,6 @@ async def _serve(settings: Settings, say: Say, accept_clock: bool) -> None:
             await server.until(stop)
             say("stopping: what was accepted is folded, deliveries under way end")
     say("stopped; everything is on the disk")
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGINT and SIGTERM set. The second signal interrupts."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def ask() -> None:
-        if stop.is_set():
-            task.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 @contextlib.asynccontextmanager
@@ -137,12 +110,12 @@ async def running(
     stack = contextlib.AsyncExitStack()
     try:
         # What is entered first is left last.
-        port = stack.enter_context(contextlib.closing(_take_port(settings)))
-        settings = _settle(settings, _url(port))
+        port = stack.enter_context(contextlib.closing(take_port(settings.host, settings.port)))
+        settings = _settle(settings, url_of(port))
         metrics = Metrics()
         metrics.watch_disk(settings.data)
-        channels = make_channels(settings)
-        for channel in channels:
+        channels = _make_channels(settings)
+        for channel, _ in channels:
             await channel.open()
             stack.push_async_callback(channel.close)
         host = EmbeddedHost.open(
@@ -153,7 +126,7 @@ async def running(
             accept_clock=accept_clock,
         )
         stack.push_async_callback(host.close)
-        server = Server(settings, _url(port), host, metrics)
+        server = Server(settings, url_of(port), host, metrics)
         if folder is not None:
             server.publication = await _publish(folder, server, hurry)
             for change in server.publication.changes:
@@ -161,7 +134,7 @@ async def running(
         host.start({**_loops(server, channels), **(loops or {})})
         stack.push_async_callback(_fold_the_rest, host)
         await stack.enter_async_context(admin.open_door(settings.data, host.log, host.definitions))
-        await stack.enter_async_context(_answering(server, port))
+        await stack.enter_async_context(answering(_make_app(server), port))
         server.phase = ""
         _introduce(server, say)
         yield server
@@ -177,38 +150,12 @@ async def running(
             ) from None
 
 
-def make_channels(settings: Settings) -> list[EmailChannel]:
-    """Return the channels a server has. Raises ValueError where a setting is wrong."""
-    links = Links(settings.public_url, settings.link_secret.get_secret_value().encode())
-    return [EmailChannel(SmtpServer.parse(settings.smtp_url.get_secret_value()), settings.email_from, links)]
-
-
 def _read_journeys(settings: Settings, say: Say) -> Folder | None:
     """Return the journeys to publish, or None where the default folder isn't there. Raises JourneyError."""
     if not settings.journeys.is_dir() and "journeys" not in settings.model_fields_set:
         say(f"journey   there is no folder {settings.journeys}; name yours with --journeys DIR, or publish later")
         return None
     return read_folder(settings.journeys)
-
-
-def _take_port(settings: Settings) -> socket.socket:
-    """Take the port before anything else: a second server on the same port must not touch the data."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    port = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        port.bind((settings.host, settings.port))
-    except OSError:
-        port.close()
-        raise
-    return port
-
-
-def _url(port: socket.socket) -> str:
-    """Return where the server is reached from this machine."""
-    host, number = port.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
-    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 
 def _settle(settings: Settings, url: str) -> Settings:
@@ -228,16 +175,21 @@ async def _publish(folder: Folder, server: Server, hurry: Hurry | None) -> Publi
     return publication
 
 
-def _loops(server: Server, channels: Sequence[EmailChannel]) -> dict[str, Loop]:
+def _make_channels(settings: Settings) -> list[PacedChannel]:
+    try:
+        return [make_channel(name, settings) for name in CHANNELS]
+    except ValueError as error:
+        raise ServerFailed(str(error)) from None
+
+
+def _loops(server: Server, channels: Sequence[PacedChannel]) -> dict[str, Loop]:
     """Return which loop runs on which topic."""
     host, metrics, settings = server.host, server.metrics, server.settings
 
     async def users(partition: PartitionHost) -> None:
         await UserPartition(partition, host.definitions, metrics).run()
 
-    def deliver(channel: EmailChannel) -> Loop:
-        pace = Pace(channel.concurrency, settings.email_per_second)
-
+    def deliver(channel: Channel[Any], pace: Pace) -> Loop:
         async def run_channel(partition: PartitionHost) -> None:
             await ChannelPartition(
                 partition,
@@ -252,23 +204,15 @@ def _loops(server: Server, channels: Sequence[EmailChannel]) -> dict[str, Loop]:
 
         return run_channel
 
-    return {"events": users} | {f"messages.{channel.name}": deliver(channel) for channel in channels}
+    return {"events": users} | {f"messages.{channel.name}": deliver(channel, pace) for channel, pace in channels}
 
 
-@contextlib.asynccontextmanager
-async def _answering(server: Server, port: socket.socket) -> AsyncIterator[None]:
-    """Answer HTTP on the port. At the end requests under way are answered, and new ones refused."""
-    settings, host = server.settings, server.host
-    app = make_app(host.log, settings, metrics=server.metrics, ready=server.waits_for, clock=wall_clock)
+def _make_app(server: Server) -> web.Application:
+    settings, log = server.settings, server.host.log
+    app = make_app(log, settings, metrics=server.metrics, ready=server.waits_for, clock=wall_clock)
     secret = settings.link_secret.get_secret_value().encode()
-    app.add_routes(link_routes(host.log, secret, server.metrics, wall_clock))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWERS_WITHIN_SECONDS)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, port, backlog=1024).start()
-        yield
-    finally:
-        await runner.cleanup()
+    app.add_routes(link_routes(log, secret, server.metrics, wall_clock))
+    return app
 
 
 async def _fold_the_rest(host: EmbeddedHost) -> None:
@@ -296,8 +240,3 @@ def _introduce(server: Server, say: Say) -> None:
         f"HTTP      {server.url}"
         + ("" if settings.public_url == server.url else f"   links begin with {settings.public_url}")
     )
-
-
-def wall_clock() -> int:
-    """Now, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -94,7 +94,8 @@ class _Teller:
             case "blocked":
                 return f"{self._what_was_to_be_sent(entry)} was kept back: {blocked(entry.reason)}", "bad"
             case "receipt" if entry.message not in self.sent:  # the entry that asked for it is no longer retained
-                return f"an earlier message: {fate(entry)}", "quiet"
+                what = f"the message of '{entry.step}'" if entry.step else "an earlier message"
+                return f"{what}: {fate(entry)}", "quiet"
             case "goal":
                 worth = f", worth {entry.detail['value']}" if "value" in entry.detail else ""
                 return f"reached its goal: {because(entry.cause)}{worth}", "good"

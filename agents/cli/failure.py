@@ -1,6 +1,7 @@
 """How a command fails: what happened and what to do, in one line."""
 
 import errno
+import re
 
 
 class Failed(Exception):  # noqa: N818 - says what is the case
@@ -23,13 +24,21 @@ def explain(error: Exception) -> str:
 
 
 # Modules whose errors are written for whoever reads this line.
-OURS = ("engine.errors", "engine.runtime.host", "agents.admin", "agents.server", "agents.secrets")
+OURS = frozenset(
+    {
+        "agents.server",
+        "engine.errors",
+        "engine.runtime.host",
+        "engine.runtime.kafka.process",
+        "engine.runtime.kafka.topics",
+    }
+)
 
 
 def _explain_os_error(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     what = {
-        errno.EADDRINUSE: "the port is taken; stop what listens there, or choose another with --port",
+        errno.EADDRINUSE: f"the port is taken{where or _address_in(error)}; choose another, or stop what listens there",
         errno.EACCES: f"not allowed{where}; run it as the user who owns it, or choose another place",
         errno.ENOSPC: "the disk is full; make room, or move the data folder with --data",
         errno.ENOENT: f"not found{where}",
@@ -38,5 +47,7 @@ def _explain_os_error(error: OSError) -> str:
     return what or f"{error.strerror or error}{where}"
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _address_in(error: OSError) -> str:
+    """Return the address that asyncio puts into the text of a failed bind."""
+    found = re.search(r"\('([^']+)', (\d+)", str(error))
+    return f" ({found[1]}:{found[2]})" if found else ""

@@ -49,15 +49,20 @@ def _add(command: Callable[..., None], panel: str, to: typer.Typer = program) ->
 
 
 RUNNING, AUTHORING, LOOKING = "Run it", "Write journeys", "Look and act"
-for each in (demo.demo, serve.serve, worker.worker, ingress.ingress, channel.channel):
-    _add(each, RUNNING)
+_add(demo.demo, RUNNING)
+_add(serve.serve, RUNNING)
+_add(worker.worker, RUNNING)
+_add(ingress.ingress, RUNNING)
+_add(channel.channel, RUNNING)
 topics = typer.Typer(help="Make and check the Kafka topics.", no_args_is_help=True)
 _add(topic_commands.create, RUNNING, topics)
 program.add_typer(topics, name="topics", rich_help_panel=RUNNING)
-for each in (check.check, draw.draw, publish.publish):
-    _add(each, AUTHORING)
-for each in (trace.trace, send.send, resume.resume):
-    _add(each, LOOKING)
+_add(check.check, AUTHORING)
+_add(draw.draw, AUTHORING)
+_add(publish.publish, AUTHORING)
+_add(trace.trace, LOOKING)
+_add(send.send, LOOKING)
+_add(resume.resume, LOOKING)
 
 
 def run(arguments: Sequence[str]) -> int:

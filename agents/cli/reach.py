@@ -56,5 +56,18 @@ async def _folder(settings: Settings) -> AsyncIterator[Reach]:
 
 @asynccontextmanager
 async def _kafka(settings: Settings) -> AsyncIterator[Reach]:
-    raise Failed("not there yet")
-    yield
+    from engine.runtime.kafka import topics
+    from engine.runtime.kafka.log import KafkaLog
+    from engine.runtime.kafka.tables import KafkaDefinitions
+
+    await topics.check(settings.kafka)
+    log, definitions = KafkaLog(settings.kafka), KafkaDefinitions(settings.kafka)
+    await definitions.start()
+    try:
+        await log.start()
+        try:
+            yield Reach(log, definitions, f"Kafka at {settings.kafka.bootstrap}")
+        finally:
+            await log.stop()
+    finally:
+        await definitions.stop()

@@ -26,6 +26,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    accept_clock: Annotated[
+        bool, typer.Option("--accept-clock", help="Go on although this machine's clock is far behind the log's.")
+    ] = False,
 ) -> None:
     """Run everything in one process: HTTP in, journeys, mail and webhooks out. RocksDB is log and state.
 
@@ -47,4 +50,4 @@ def serve(
 
     logs.configure(settings.log_level)
     console = Console(highlight=False, soft_wrap=True)
-    run(settings, console.print)
+    run(settings, console.print, accept_clock=accept_clock)

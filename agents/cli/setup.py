@@ -28,6 +28,12 @@ Port = Annotated[
     int | None,
     typer.Option("--port", help="The port; 0 takes a free one. [EQUEENGAGE_PORT, default: 8080]", show_default=False),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port", help="Answer /metrics and /healthz here. [EQUEENGAGE_METRICS_PORT]", show_default=False
+    ),
+]
 OnKafka = Annotated[
     bool,
     typer.Option(

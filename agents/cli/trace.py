@@ -35,7 +35,6 @@ def trace(
       equeengage trace ada
       equeengage trace ada --json | jq .reason
     """
-    import asyncio
     from datetime import UTC
 
     import msgspec
@@ -46,9 +45,7 @@ def trace(
 
     settings = load_settings(data=data)
     on_kafka = is_on_kafka(settings, kafka)
-    entries, definitions = (
-        asyncio.run(_from_kafka(settings, tenant, user)) if on_kafka else _from_folder(settings, tenant, user)
-    )
+    entries, definitions = (_from_kafka if on_kafka else _from_folder)(settings, tenant, user)
     if as_json:
         for entry in entries:
             typer.echo(msgspec.json.encode(entry))
@@ -67,6 +64,27 @@ def _from_folder(settings: "Settings", tenant: str, user: str) -> "tuple[list[Jo
         raise Failed(f"there is no data folder {settings.data}; name it with --data DIR")
     with ReadOnlyLog.open(settings.data) as log:
         definitions = {definition.key: definition for definition in log.definitions.all()}
+        return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions
+
+
+def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[JournalEntry], dict[str, Definition]]":
+    """Scan the one partition of the journal that the user is in, and show how far that has come."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agents.cli.reach import reach
+    from engine.runtime.kafka.log import KafkaLog
+
+    async def read_definitions() -> "dict[str, Definition]":
+        async with reach(settings, on_kafka=True) as reached:
+            return {definition.key: definition for definition in reached.definitions.all()}
+
+    definitions = asyncio.run(read_definitions())
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading the journal", total=None)
+        log = KafkaLog(settings.kafka, progress=lambda read, end: progress.update(task, completed=read, total=end))
         return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions
 
 

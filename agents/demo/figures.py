@@ -75,7 +75,8 @@ class Meter:
         links = {kind[:1]: count for kind, count in counts.by("links_followed", "kind").items()}
         states = {"asked for": counts.total("messages_asked"), "accepted": outcomes.pop("accepted", 0)}
         states |= {"opened": links.get("o", 0), "clicked": links.get("c", 0)}
-        states |= {"kept back": counts.total("messages_blocked")} | outcomes
+        states["kept back"] = counts.total("messages_blocked") + outcomes.pop("dropped", 0)
+        states |= outcomes
         return {state: int(count) for state, count in states.items()}
 
 

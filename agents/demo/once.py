@@ -24,7 +24,7 @@ from agents.demo.figures import Figures, Meter
 from agents.demo.mailbox import Mail
 from agents.demo.stage import Stage, paces, reserve_numbers, staged
 from agents.demo.view import in_a_line
-from agents.server import stop_signals
+from agents.stopping import stop_signals, until_one_ends
 
 CAST = 27  # three of each character
 ARRIVING_SECONDS = 3.0  # over which they come to the shop
@@ -84,8 +84,7 @@ def compare(cast: Iterable[Customer], mails: Iterable[Mail]) -> Comparison:
 def main(console: Console, data: Path | None, port: int, mailbox_port: int, seed: int) -> int:
     """Play once and return the exit code: 0 if all is exact. A folder made for it is removed again, if it is."""
     folder = data if data is not None else Path(tempfile.mkdtemp(prefix="equeengage-demo-"))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        is_exact = runner.run(_play(console, folder, port, mailbox_port, seed))
+    is_exact = uvloop.run(_play(console, folder, port, mailbox_port, seed))
     if is_exact and data is None:
         shutil.rmtree(folder)
     elif not is_exact:
@@ -97,22 +96,13 @@ async def _play(console: Console, data: Path, port: int, mailbox_port: int, seed
     cast = make_cast(CAST, seed, reserve_numbers(data, CAST))
     find = {customer.address: customer for customer in cast}.get
     arrived: list[Mail] = []
-    quiet = _nothing_to_say
     with stop_signals() as stop:
-        async with staged(data, quiet, find, port=port, mailbox_port=mailbox_port, on_mail=arrived.append) as stage:
+        async with staged(
+            data, _say_nothing, find, port=port, mailbox_port=mailbox_port, on_mail=arrived.append
+        ) as stage:
             _introduce(console, stage)
             meter = Meter(stage.server.metrics, time.monotonic())
-            watching = asyncio.create_task(_watch(console, stage, cast, arrived))
-            serving = asyncio.create_task(stage.server.until(stop))
-            try:
-                await asyncio.wait((watching, serving), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (watching, serving):
-                    task.cancel()
-                ended = await asyncio.gather(watching, serving, return_exceptions=True)
-            for error in ended:
-                if isinstance(error, Exception):
-                    raise error
+            await until_one_ends(stage.server.until(stop), _watch(console, stage, cast, arrived))
             figures = meter.look(time.monotonic())
             problems = list(stage.shop.problems)
     if stop.is_set():
@@ -151,13 +141,15 @@ async def _come(stage: Stage, customer: Customer, after_seconds: float) -> None:
 
 
 def _introduce(console: Console, stage: Stage) -> None:
-    console.print(f"server {stage.server.url}, mailbox {stage.mailbox_url}, {CAST} customers of a small shop")
-    for line in paces():
-        console.print(f"  {line}", style="dim")
+    console.print(
+        f"{CAST} customers of a small shop; server {stage.server.url}, mailbox {stage.mailbox_url}", soft_wrap=True
+    )
+    for name, pace in paces().items():
+        console.print(f"  {name.replace('_', ' ')}: {pace}", style="dim")
 
 
 def _report(console: Console, comparison: Comparison, figures: Figures, problems: Sequence[str]) -> None:
-    table = Table(title="What should have come to the mailbox, and what did", title_justify="left")
+    table = Table(title="In the mailbox", title_justify="left")
     for heading, justify in (("template", "left"), ("expected", "right"), ("arrived", "right"), ("", "left")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for template, expected, arrived, verdict in comparison.rows():
@@ -177,4 +169,4 @@ def _report(console: Console, comparison: Comparison, figures: Figures, problems
         console.print(f"  ... and {len(lines) - SHOWN} more", style="red")
 
 
-def _nothing_to_say(line: str) -> None: ...
+def _say_nothing(line: str) -> None: ...

@@ -85,12 +85,9 @@ def hurried(journey: Journey) -> Journey:
     return sped_up(journey, PACES[journey.name])
 
 
-def paces() -> list[str]:
-    """Say how fast the journeys are played, a line each."""
-    return [
-        f"{name.replace('_', ' ')}: a day passes in {describe(timedelta(days=1) / pace)}"
-        for name, pace in PACES.items()
-    ]
+def paces() -> dict[str, str]:
+    """Say for each journey how fast it is played."""
+    return {name: f"a day passes in {describe(timedelta(days=1) / pace)}" for name, pace in PACES.items()}
 
 
 def reserve_numbers(data: Path, count: int = RESERVED) -> int:

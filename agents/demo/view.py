@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -16,12 +16,23 @@ from rich.text import Text
 
 from agents.demo.figures import Figures
 from agents.demo.mailbox import Mail
-from agents.trace import STYLES, Sentence
+from agents.trace import fate
+from schemas.outputs import JournalEntry
 
 BARS = " ▁▂▃▄▅▆▇█"
 LATEST = 30  # lines kept; as many are shown as the terminal has room for
 LINE_EVERY_SECONDS = 10.0  # where there is no terminal
-FIXED_ROWS = 13  # of the view: frame, figures, headings
+FIXED_ROWS = 12  # of the view: frames, figures, a notice, the cursor's line
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An entry of the journal in a few words."""
+
+    at: int
+    user: str
+    text: str
+    style: str = ""
 
 
 @dataclass
@@ -30,10 +41,10 @@ class Scene:
 
     server_url: str
     mailbox_url: str
-    pace: str  # such as "1 hour passes in 1 second"
+    paces: dict[str, str]  # journey -> how fast it is played
     figures: Figures = field(default_factory=Figures)
     mails: deque[Mail] = field(default_factory=lambda: deque(maxlen=LATEST))
-    happenings: deque[tuple[str, Sentence]] = field(default_factory=lambda: deque(maxlen=LATEST))  # user, what happened
+    happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=LATEST))
     notice: str = ""
 
 
@@ -67,7 +78,7 @@ class View:
 
 def draw(scene: Scene, height: int) -> RenderableType:
     """Return the whole view, made to fit a terminal of this height."""
-    room = max(3, min(LATEST, height - FIXED_ROWS - len(scene.figures.entered)))
+    room = max(3, min(LATEST, height - FIXED_ROWS - len(scene.paces)))
     return Group(
         Panel(
             _numbers(scene),
@@ -79,6 +90,28 @@ def draw(scene: Scene, height: int) -> RenderableType:
         ),
         _latest(scene, room),
     )
+
+
+def in_a_few_words(entry: JournalEntry) -> Happening | None:
+    """Say an entry of the journal shortly; None if it isn't worth a line here."""
+    journey = entry.journey.replace("_", " ")
+    match entry.kind:
+        case "entered":
+            text, style = f"enters {journey}", "bold"
+        case "sent":
+            template = str(entry.detail.get("template", entry.step)).partition("@")[0]
+            text, style = f"{entry.detail.get('channel', 'message')} {template!r} asked for", "cyan"
+        case "receipt" if entry.reason != "accepted":  # each mail is in the other list
+            text, style = f"{entry.step or journey}: {fate(entry)}", "green" if entry.reason == "clicked" else ""
+        case "goal":
+            text, style = f"is what {journey} was for", "bold green"
+        case "exited":
+            text, style = f"leaves {journey}" + (f": {entry.reason}" if entry.reason != "done" else ""), "dim"
+        case "suspended" | "blocked":
+            text, style = f"{entry.kind} in {journey}: {entry.reason}", "red"
+        case _:
+            return None
+    return Happening(entry.at, entry.user, text, style)
 
 
 def in_a_line(figures: Figures) -> str:
@@ -97,7 +130,7 @@ def _numbers(scene: Scene) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("mailbox", Text(scene.mailbox_url, f"bold link {scene.mailbox_url}"))
-    table.add_row("server", Text(f"{scene.server_url}   {scene.pace}"))
+    table.add_row("server", scene.server_url)
     table.add_row(
         "events",
         Text.assemble(
@@ -106,8 +139,9 @@ def _numbers(scene: Scene) -> Table:
             (f"{figures.events} in all", "dim"),
         ),
     )
-    for name, count in sorted(figures.entered.items()):
-        table.add_row(name.replace("_", " "), f"{count} entered")
+    for name, pace in scene.paces.items():
+        entered = Text.assemble((str(figures.entered.get(name, 0)), "bold"), " entered", (f"   {pace}", "dim"))
+        table.add_row(name.replace("_", " "), entered)
     table.add_row("runs", f"{figures.exited} ended, {figures.goals} reached their goal")
     table.add_row("messages", _messages(figures.messages))
     latency = Text.assemble(
@@ -125,7 +159,7 @@ def _messages(messages: dict[str, int]) -> Text:
     text = Text(" → ").join(Text.assemble((str(messages.get(state, 0)), "bold"), f" {state}") for state in way)
     for state, count in messages.items():
         if state not in way and count:
-            text.append("   ").append(f"{count} {state}", "red")
+            text.append("   ").append(f"{count} {state}", "yellow" if state == "kept back" else "red")
     return text
 
 
@@ -133,44 +167,30 @@ def _latest(scene: Scene, room: int) -> Table:
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(ratio=1)
     table.add_column(ratio=1)
+    mails = [_mail(mail) for mail in list(scene.mails)[-room:]]
+    happenings = [_happening(happening) for happening in list(scene.happenings)[-room:]]
     table.add_row(
-        Panel(_mails(list(scene.mails)[-room:]), title="latest mails", title_align="left", border_style="dim"),
-        Panel(
-            _happenings(list(scene.happenings)[-room:]),
-            title="latest in the journal",
-            title_align="left",
-            border_style="dim",
-        ),
+        Panel(_filled(mails, room), title="latest mails", title_align="left", border_style="dim"),
+        Panel(_filled(happenings, room), title="latest in the journal", title_align="left", border_style="dim"),
     )
     return table
 
 
-def _mails(mails: Iterable[Mail]) -> RenderableType:
-    lines = [
-        Text.assemble(
-            (f"{_clock(mail.received_at)} ", "dim"),
-            (mail.recipient.partition("@")[0], "cyan"),
-            f"  {mail.subject}",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-        for mail in mails
-    ]
-    return Group(*lines) if lines else Text("the first arrive within a minute", "dim")
+def _mail(mail: Mail) -> Text:
+    return _line(mail.received_at, (mail.recipient.partition("@")[0], "cyan"), (f"  {mail.subject}", ""))
 
 
-def _happenings(happenings: Iterable[tuple[str, Sentence]]) -> RenderableType:
-    lines = [
-        Text.assemble(
-            (f"{_clock(said.at)} ", "dim"),
-            (user, "magenta"),
-            (f"  {said.text}", STYLES[said.mood]),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-        for user, said in happenings
-    ]
-    return Group(*lines) if lines else Text("nothing yet", "dim")
+def _happening(happening: Happening) -> Text:
+    return _line(happening.at, (happening.user, "magenta"), (f"  {happening.text}", happening.style))
+
+
+def _line(at: int, *parts: tuple[str, str]) -> Text:
+    return Text.assemble((f"{_clock(at)} ", "dim"), *parts, no_wrap=True, overflow="ellipsis")
+
+
+def _filled(lines: Sequence[Text], room: int) -> RenderableType:
+    """Return the lines with empty ones below, so that the panel doesn't jump."""
+    return Group(*lines, *[Text("")] * (room - len(lines)))
 
 
 def _chart(values: tuple[float, ...]) -> str:
