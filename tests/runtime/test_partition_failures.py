@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from engine.actor import MAX_FIRINGS
 from engine.runtime import states
 from engine.runtime.host import PartitionStopped
-from schemas.inputs import Receipt, Resumed
+from schemas.inputs import Receipt
 from tests.runtime.stage import TENANT, Stage
-from tests.runtime.trial_journeys import basket, greeting, poison
+from tests.runtime.trial_journeys import basket, greeting, metronome, poison
 
 HOUR_MS = 3_600_000
 BROKEN = b"\x01" + bytes(8) + b"\xc1"  # the right format, and no user: what a bug or a bad disk might leave
@@ -115,24 +116,47 @@ async def test_a_poison_journey_suspends_its_own_runs_and_the_users_others_go_on
     assert stage.counted("runs_suspended", tenant=TENANT, journey="poison") == 8
 
 
-async def test_a_suspended_run_stands_still_also_after_a_restart_until_it_is_resumed() -> None:
+async def test_a_suspended_run_stands_still_also_after_a_restart_and_goes_on_when_it_is_resumed() -> None:
+    """An outage has made too many short waits due at once."""
+    stage = Stage()
+    stage.publish(metronome())
+    stage.event("ada", "signed_up")
+    await stage.play()
+    stage.pass_time(10 * MAX_FIRINGS * 1000)
+    stage.event("ada", "looked")
+    await stage.play()
+    [suspended] = stage.user("ada").runs
+    assert suspended.suspended.startswith("RuntimeError: more than 1000 timers were due at once")
+    stage.restart()
+    stage.pass_time(HOUR_MS)
+    stage.event("ada", "looked")
+    stage.event("ada", "signed_up")
+    await stage.play()
+    assert stage.user("ada").runs == (suspended,)
+    assert stage.host.timers == {}
+    stage.resume("ada", suspended.id)
+    stage.restart()
+    await stage.play()
+    [resumed] = stage.user("ada").runs
+    assert resumed.visit == suspended.visit + MAX_FIRINGS
+    assert [entry.kind for entry in stage.journal() if entry.kind in ("suspended", "resumed")] == [
+        "suspended", "resumed", "suspended",
+    ]  # fmt: skip
+
+
+async def test_resuming_a_run_whose_journey_is_poison_suspends_it_again_and_harms_nobody() -> None:
     stage = Stage()
     stage.publish(poison())
     stage.event("ada", "signed_up")
     await stage.play()
     [message] = stage.messages()
     stage.give("ada", Receipt(message.id, "accepted", stage.log.now, "inapp"))
+    stage.resume("ada", message.run)
+    stage.event("ada", "looked", profile={"plan": "free"})
     await stage.play()
-    stage.restart()
-    stage.pass_time(48 * HOUR_MS)
-    stage.event("ada", "looked")
-    await stage.play()
-    assert stage.step("ada") == "one"
-    stage.give("ada", Resumed(message.run))
-    await stage.play()
-    assert stage.step("ada") is None
-    assert [entry.kind for entry in stage.journal()][-3:] == ["resumed", "step", "exited"]
-    assert stage.host.timers == {}
+    assert len(stage.journal("suspended")) == 2
+    assert stage.user("ada").profile == {"plan": "free"}
+    assert not stage.log.of("dead-letters")
 
 
 async def test_a_commit_that_fails_applies_nothing_and_the_partition_goes_on_when_it_can() -> None:

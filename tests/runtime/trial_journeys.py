@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt
+from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt, seconds
 
 HOUR = hours(1)
 
@@ -58,4 +58,16 @@ def poison() -> Journey:
             "other": WaitFor(receipt("send", "accepted"), timeout=days(1), then="one", on_timeout="done"),
             "done": Exit(),
         },
+    )
+
+
+def metronome() -> Journey:
+    """Goes back and forth, a second each, until told to leave: thousands of its timers are due after an outage."""
+    return Journey(
+        name="metronome",
+        version=1,
+        entry=on("signed_up"),
+        exit_on=on("stopped"),
+        start="tick",
+        steps={"tick": Delay(seconds(1), then="tock"), "tock": Delay(seconds(1), then="tick")},
     )
