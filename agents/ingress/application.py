@@ -140,7 +140,7 @@ async def _hang_up(request: web.Request, response: web.Response) -> web.Response
 def _as_json(error: web.HTTPException) -> web.StreamResponse:
     """An error of aiohttp's own, such as 404 or 405, in our form; what a handler has written itself stays."""
     if error.status < 400 or error.text != f"{error.status}: {error.reason}":
-        return error
+        return web.Response(status=error.status, reason=error.reason, headers=error.headers, body=error.body)
     response = answers.failure(error.status, "http", f"{error.reason}".lower())
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]

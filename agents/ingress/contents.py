@@ -59,6 +59,11 @@ def identifier(value: str | int | float | None, what: str) -> str:
     written = value if isinstance(value, str) else str(value)
     if len(written) > LONGEST_ID:
         raise Refusal("too_long", f"{what} is longer than {LONGEST_ID} characters")
-    if not written.isprintable() and any(character < " " or character == "\x7f" for character in written):
+    if not written.isprintable() and any(map(_is_never_part_of_an_id, written)):
         raise Refusal("control_character", f"{what} contains a control character")
     return written
+
+
+def _is_never_part_of_an_id(character: str) -> bool:
+    """Control characters, and the halves of surrogate pairs, which is how bytes in a header arrive that are not UTF-8."""
+    return character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff"
