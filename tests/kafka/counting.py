@@ -3,9 +3,9 @@
 What must come of a list of events is computed here from the list alone (`expected`), never from what the host wrote.
 """
 
-import json
+import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from engine.runtime.host import Batch, PartitionHost
 from schemas.records import NewRecord, Record
@@ -15,14 +15,16 @@ POLL_RECORDS = 500
 
 
 async def count_events(host: PartitionHost) -> None:
-    """The loop. A record in the wrong partition is forwarded to the right one, as the fold of the users does."""
+    """The loop. Its messages carry a header that tells this tenure of the partition from all others."""
+    tenure = uuid.uuid4().bytes
     while True:
         records = await host.poll(POLL_RECORDS, 1.0)
         if records:
-            await host.commit(fold(host, records))
+            await host.commit(fold(host, records, tenure))
 
 
-def fold(host: PartitionHost, records: Sequence[Record]) -> Batch:
+def fold(host: PartitionHost, records: Sequence[Record], tenure: bytes = b"") -> Batch:
+    """A record in the wrong partition is forwarded to the right one, as the fold of the users does."""
     batch = Batch(through=records[-1].offset)
     for record in records:
         key = record.key
@@ -35,7 +37,7 @@ def fold(host: PartitionHost, records: Sequence[Record]) -> Batch:
         count = int(raw or b"0") + 1
         batch.states[key] = b"%d" % count
         if count % EVERY == 0:
-            batch.outputs.append(NewRecord("messages.email", key, b"%d" % count, (), host.number))
+            batch.outputs.append(NewRecord("messages.email", key, b"%d" % count, (("tenure", tenure),), host.number))
     return batch
 
 
@@ -46,14 +48,3 @@ def expected(keys: Iterable[bytes]) -> tuple[dict[bytes, int], Counter[tuple[byt
         (key, b"%d" % number) for key, count in counts.items() for number in range(EVERY, count + 1, EVERY)
     )
     return dict(counts), messages
-
-
-def pacing(inner: Callable[[PartitionHost], Awaitable[None]], file: str) -> Callable[[PartitionHost], Awaitable[None]]:
-    """Write each opened partition to a file, so that a test can see what a worker owns."""
-
-    async def run(host: PartitionHost) -> None:
-        with open(file, "a") as out:  # noqa: ASYNC230, PTH123 - a line, in a test
-            out.write(json.dumps({"opened": host.number}) + "\n")
-        await inner(host)
-
-    return run

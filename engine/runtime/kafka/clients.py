@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -78,3 +79,14 @@ async def stop(producer: AIOKafkaProducer) -> None:
             sending = producer._sender.sender_task
             sending.cancel()
             await asyncio.wait({sending}, timeout=STOPS_WITHIN_SECONDS)
+
+
+def hush(producer: AIOKafkaProducer, sent: Iterable["asyncio.Future[Any]"]) -> None:
+    """Look at the errors of a producer that was given up. aiokafka leaves some in futures that nobody can await, and
+    asyncio would report each as never retrieved."""
+    waiters = [producer._txn_manager.wait_for_transaction_end(), *sent]
+    for batches in producer._message_accumulator._batches.values():
+        waiters += [batch._drain_waiter for batch in batches]
+    for waiter in waiters:
+        if waiter is not None and waiter.done() and not waiter.cancelled():
+            waiter.exception()
