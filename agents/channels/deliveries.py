@@ -24,7 +24,7 @@ from schemas.outputs import JournalEntry, JournalKind, Message
 
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 3600.0
-MAXIMUM_ATTEMPTS: Final = 16  # 5 s doubled up to an hour: given up after about six and a half hours
+MAXIMUM_ATTEMPTS: Final = 32  # 5 s doubled up to an hour: given up after almost a day, as long as messages live
 _BREATHER_MS: Final = 1000  # for a worker or a disk that was too slow to begin a call it had committed
 
 

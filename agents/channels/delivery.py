@@ -27,11 +27,11 @@ import structlog
 from agents.channels import deliveries
 from agents.channels.deliveries import Accepted, Conclusion, Delivery, KeptBack, Later, NotBegun, Outcome, Refused
 from agents.channels.ledger import Ledger
-from agents.channels.pacing import Pace
+from agents.channels.pacing import Pace, Turn
 from engine.errors import PermanentFailure, TemporaryFailure, UnknownOutcome
 from engine.runtime import tracing
 from engine.runtime.dead_letters import DEAD_LETTERS, park
-from engine.runtime.host import Batch, Definitions, PartitionHost, Suppressions
+from engine.runtime.host import Batch, Definitions, Fenced, PartitionHost, Suppressions
 from engine.runtime.metrics import Metrics
 from schemas.definitions import Definition
 from schemas.outputs import Message, Suppression
@@ -41,6 +41,7 @@ POLL_RECORDS: Final = 200  # a record is up to 36 kB: 7 MB waiting in memory at 
 TURN_CALLS: Final = 50  # begun in one turn; more would delay the commit of what has been answered
 IDLE_SECONDS: Final = 1.0  # without anything to do
 FORGOTTEN_PER_TURN: Final = 200
+CLOGGED_SECONDS: Final = 60.0  # what a slow receiver's messages are put aside for: a million waiting cost 2 % of a core
 CALL_SECONDS: Final = 120.0  # channels have tighter limits of their own; this one is for their bugs
 TEMPLATE_PATIENCE: Final = timedelta(seconds=30)  # for a template that was published a moment ago
 
@@ -62,6 +63,10 @@ class Channel(Protocol[Content]):
         """Where the message goes, as suppressions name it. Raises PermanentFailure if it can't go anywhere."""
         ...
 
+    def lane(self, message: Message) -> str | None:
+        """Whose slowness must not slow down the others; None where all go through the same door."""
+        ...
+
     def render(self, message: Message, template: Definition) -> Content:
         """Make what the person receives. Whatever it raises fails the message."""
         ...
@@ -79,11 +84,12 @@ class Channel(Protocol[Content]):
 class _Call:
     """An attempt that is committed with this turn, and what will be sent."""
 
-    __slots__ = ("content", "delivery")
+    __slots__ = ("content", "delivery", "turn")
 
-    def __init__(self, delivery: Delivery, content: Any) -> None:
+    def __init__(self, delivery: Delivery, content: Any, turn: Turn) -> None:
         self.delivery = delivery
         self.content = content
+        self.turn = turn
 
 
 class ChannelPartition:
@@ -115,11 +121,11 @@ class ChannelPartition:
         self._begin_within_seconds = session_timeout_seconds / 2
         self._drain_seconds = drain_seconds
         self._ledger = Ledger(host.store)
-        self._backlog: deque[Record] = deque()
+        self._backlog: deque[tuple[Record, Message | Exception]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._finished: deque[tuple[Delivery, Outcome]] = deque()
         self._nudged = asyncio.Event()
-        self._turns_held = 0  # taken, and the call has not begun
+        self._turns_held: set[Turn] = set()  # taken, and the call has not begun
         self._refused_turn = False  # something is ready to begin and waits for its turn
         self._retries_first = False
         self._stopping = False
@@ -153,14 +159,19 @@ class ChannelPartition:
             while not self._stopping:
                 await self._turn()
                 await self._wait()
+        except Fenced:
+            raise
+        except Exception:  # The broker or the disk, say. The calls under way have nothing to do with it.
+            with suppress(Exception):
+                await self._drain()
+            raise
+        else:
             await self._drain()
         finally:
             self._pace.leave(self._nudge)
-            for _ in range(self._turns_held):
-                self._pace.end()
-            for call in self._calls:
-                call.cancel()
-            await asyncio.gather(*self._calls, return_exceptions=True)
+            for turn in self._turns_held:
+                self._pace.end(turn)
+            await self._cut_off()
             self._waiting.set(0)  # it is another's to count now
 
     async def _recover(self) -> None:
@@ -177,21 +188,43 @@ class ChannelPartition:
     async def _turn(self) -> None:
         self._nudged.clear()
         batch = Batch(through=-1)
-        self._conclude_finished(batch)
-        calls = await self._begin(batch)
-        self._ledger.forget(self._clock(), FORGOTTEN_PER_TURN)
+        finished, self._finished = self._finished, deque()
+        try:
+            for delivery, outcome in finished:
+                self._conclude(delivery, outcome, self._clock(), batch)
+            calls = await self._begin(batch)
+            self._ledger.forget(self._clock(), FORGOTTEN_PER_TURN)
+            committed_at = time.monotonic()
+            await self._commit(batch)
+            if calls:
+                await self._host.durable()
+        except Exception:
+            self._ledger.take_changes()  # of attempts that will not be made
+            self._finished.extendleft(reversed(finished))
+            raise
+        for call in calls:
+            self._start(call, committed_at)
+
+    async def _commit(self, batch: Batch) -> None:
         batch.states = self._ledger.take_changes()
-        committed_at = time.monotonic()
         if batch.states or batch.outputs or batch.through >= 0:
             await self._host.commit(batch)
             self._metrics.commits.labels(self._host.topic, str(self._host.number)).inc()
-        if calls:
-            await self._host.durable()
-        for call in calls:
-            self._turns_held -= 1  # from here on it is the call's
-            task = asyncio.create_task(self._call(call, committed_at))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+
+    def _start(self, call: _Call, committed_at: float) -> None:
+        in_flight = self._metrics.channel_calls_in_flight.labels(self._channel.name)
+
+        def end(task: asyncio.Task[None]) -> None:  # not in the task itself: one cut off at once never runs
+            self._calls.discard(task)
+            in_flight.dec()
+            self._pace.end(call.turn)
+            self._nudge()
+
+        in_flight.inc()
+        self._turns_held.discard(call.turn)  # from here on it is the call's
+        task = asyncio.create_task(self._call(call, committed_at))
+        self._calls.add(task)
+        task.add_done_callback(end)
 
     async def _wait(self) -> None:
         """Until there is something to do: an answer, a command, a retry, a turn."""
@@ -206,7 +239,8 @@ class ChannelPartition:
         if self._backlog or (due_at is not None and due_at <= now):
             return
         timeout = IDLE_SECONDS if due_at is None else min(IDLE_SECONDS, (due_at - now) / 1000)
-        self._backlog.extend(await self._host.poll(POLL_RECORDS, timeout))
+        for record in await self._host.poll(POLL_RECORDS, timeout):
+            self._backlog.append((record, self._read(record)))
 
     async def _begin(self, batch: Batch) -> list[_Call]:
         """Go through due retries and commands by turns, and collect the calls that may be made."""
@@ -216,31 +250,42 @@ class ChannelPartition:
         for _ in range(POLL_RECORDS):
             if not (retries or self._backlog) or len(calls) == TURN_CALLS:
                 break
-            if not self._pace.take(self._nudge):
+            self._retries_first = not self._retries_first
+            from_retries = bool(retries) and (self._retries_first or not self._backlog)
+            message = retries[0].message if from_retries else self._backlog[0][1]
+            lane = self._channel.lane(message) if isinstance(message, Message) else None
+            is_clogged = self._pace.is_clogged(lane)
+            turn = None if is_clogged else self._pace.take(self._nudge, lane)
+            if turn is not None:
+                self._turns_held.add(turn)
+            elif not is_clogged:
                 self._refused_turn = True
                 break
-            self._turns_held += 1
-            self._retries_first = not self._retries_first
-            if retries and (self._retries_first or not self._backlog):
-                call = await self._try_again(retries.popleft(), batch)
-            else:
-                call = await self._receive(self._backlog.popleft(), batch)
-            if call is None:
-                self._turns_held -= 1
-                self._pace.give_back()
-            else:
+            delivery = self._take_retry(retries.popleft()) if from_retries else self._receive(batch)
+            call = None if delivery is None else await self._prepare(delivery, turn, batch)
+            if call is not None:
                 calls.append(call)
+            elif turn is not None:
+                self._turns_held.discard(turn)
+                self._pace.give_back(turn)
             await asyncio.sleep(0)  # Rendering takes a millisecond: the process has others to serve.
         return calls
 
-    async def _receive(self, record: Record, batch: Batch) -> _Call | None:
-        batch.through = record.offset
+    def _read(self, record: Record) -> Message | Exception:
         try:
             message = _decode(record.value or b"")
-            if message.channel != self._channel.name:
-                raise ValueError(f"a command for the channel {message.channel!r} in {self._host.topic}")
         except (ValueError, msgspec.MsgspecError) as error:
-            batch.outputs.append(park(DEAD_LETTERS, record, str(error), self._host.topic, self._host.number))
+            return error
+        if message.channel == self._channel.name:
+            return message
+        return ValueError(f"a command for the channel {message.channel!r} in {self._host.topic}")
+
+    def _receive(self, batch: Batch) -> Delivery | None:
+        """Take the next command; None if it is none, or was seen before."""
+        record, message = self._backlog.popleft()
+        batch.through = record.offset
+        if isinstance(message, Exception):
+            batch.outputs.append(park(DEAD_LETTERS, record, str(message), self._host.topic, self._host.number))
             self._metrics.dead_letters.labels(self._host.topic, "malformed").inc()
             _log.error("a command that can't be read was parked", topic=self._host.topic, offset=record.offset)
             return None
@@ -250,26 +295,25 @@ class ChannelPartition:
         carried = tracing.carried(record.headers)
         now = self._clock()
         self._metrics.channel_pacing_seconds.labels(self._channel.name).observe(max(0, now - record.timestamp) / 1000)
-        delivery = Delivery(message, now, traceparent=carried[1].decode("ascii") if carried else "")
-        return await self._prepare(delivery, batch)
+        return Delivery(message, now, traceparent=carried[1].decode("ascii", "replace") if carried else "")
 
-    async def _try_again(self, delivery: Delivery, batch: Batch) -> _Call | None:
+    def _take_retry(self, delivery: Delivery) -> Delivery:
         self._waiting.dec()
-        return await self._prepare(delivery, batch)
+        return delivery
 
-    async def _prepare(self, delivery: Delivery, batch: Batch) -> _Call | None:
-        """Collect the attempt, or what became of the message instead."""
+    async def _prepare(self, delivery: Delivery, turn: Turn | None, batch: Batch) -> _Call | None:
+        """Collect the attempt, or what became of the message instead. Without a turn its lane is clogged."""
         message = delivery.message
-        content = await self._render(delivery)
+        content = await self._render(delivery) if turn is not None else Later("slow", CLOGGED_SECONDS)
         now = self._clock()
-        if isinstance(content, Accepted | Refused | KeptBack | Later):
+        if turn is None or isinstance(content, Accepted | Refused | KeptBack | Later):
             self._conclude(delivery, content, now, batch)
             return None
         calling, entry = deliveries.attempt(delivery, now)
         self._ledger.put(calling, delivery)
         batch.outputs.append(_record("journal", message, entry, delivery.traceparent))
         self._metrics.channel_attempts.labels(self._channel.name).inc()
-        return _Call(calling, content)
+        return _Call(calling, content, turn)
 
     async def _render(self, delivery: Delivery) -> Any:
         """What to send, or the outcome that makes sending needless."""
@@ -296,22 +340,16 @@ class ChannelPartition:
         return content
 
     async def _call(self, call: _Call, committed_at: float) -> None:
-        """One call of the provider; its outcome is collected for the next turn."""
-        delivery = call.delivery
-        in_flight = self._metrics.channel_calls_in_flight.labels(self._channel.name)
-        in_flight.inc()
-        try:
-            outcome = await self._deliver(call, committed_at)
-            self._finished.append((delivery, outcome))
-        finally:  # Cut off, it stays open in the store, and is unknown to whoever finds it there.
-            in_flight.dec()
-            self._pace.end()
-            self._nudge()
+        """One call of the provider; its outcome is collected for the next turn. Cut off, it stays open in the store,
+        and is unknown to whoever finds it there."""
+        outcome = await self._deliver(call, committed_at)
+        self._finished.append((call.delivery, outcome))
 
     async def _deliver(self, call: _Call, committed_at: float) -> Outcome:
         message = call.delivery.message
         headers: Headers = (tracing.record_header(call.delivery.traceparent),) if call.delivery.traceparent else ()
-        if time.monotonic() - committed_at > self._begin_within_seconds:
+        is_late = time.monotonic() - committed_at > self._begin_within_seconds
+        if is_late or deliveries.is_expired(message, self._clock()):
             return NotBegun()
         with (
             tracing.span(f"deliver {self._channel.name}", headers, tracing.CLIENT),
@@ -331,12 +369,6 @@ class ChannelPartition:
             except Exception as error:  # A bug of the channel's: whether the message went out can't be told.
                 _log.exception("a channel raised what it must not", channel=message.channel, message=message.id)
                 return deliveries.Unknown(f"{type(error).__name__}: {error}"[:500])
-
-    def _conclude_finished(self, batch: Batch) -> None:
-        now = self._clock()
-        while self._finished:
-            delivery, outcome = self._finished.popleft()
-            self._conclude(delivery, outcome, now, batch)
 
     def _conclude(self, delivery: Delivery, outcome: Outcome, now: int, batch: Batch) -> None:
         """Collect what an outcome makes of a delivery."""
@@ -374,15 +406,18 @@ class ChannelPartition:
         """Let the calls under way end, cut off those that don't, and commit what is known."""
         if self._calls:
             await asyncio.wait(self._calls, timeout=self._drain_seconds)
+        await self._cut_off()
+        batch = Batch(through=-1)
+        for delivery, outcome in self._finished:
+            self._conclude(delivery, outcome, self._clock(), batch)
+        self._finished.clear()
+        await self._commit(batch)
+        await self._host.durable()
+
+    async def _cut_off(self) -> None:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
-        batch = Batch(through=-1)
-        self._conclude_finished(batch)
-        batch.states = self._ledger.take_changes()
-        if batch.states:
-            await self._host.commit(batch)
-            await self._host.durable()
 
     def _nudge(self) -> None:
         self._nudged.set()

@@ -81,6 +81,9 @@ class EmailChannel:
         except EmailNotValidError as error:
             raise PermanentFailure(f"not an address for mail: {error}", bounced=True) from error
 
+    def lane(self, message: Message) -> str | None:
+        return None
+
     def render(self, message: Message, template: Definition) -> Mail:
         recipient = _validated(message.address)
         unsubscribe = "" if message.transactional else self._links.unsubscribe(message, self.target(message))

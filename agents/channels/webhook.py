@@ -19,7 +19,7 @@ from engine.runtime.settings import Endpoint
 from schemas.definitions import Definition
 from schemas.outputs import Message
 
-CONCURRENCY: Final = 50
+CONCURRENCY: Final = 100
 CONNECT_SECONDS: Final = 5.0
 CALL_SECONDS: Final = 20.0  # Standard Webhooks asks for 15 to 30
 ANSWER_BYTES: Final = 200  # of an answer's body, for the receipt; the rest is not read
@@ -57,6 +57,9 @@ class WebhookChannel:
 
     def target(self, message: Message) -> str:
         return str(self._endpoint(message)[0])
+
+    def lane(self, message: Message) -> str | None:
+        return message.tenant
 
     def render(self, message: Message, template: Definition) -> bytes:
         parts = self._templates.render(template, variables(message))

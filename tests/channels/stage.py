@@ -74,6 +74,9 @@ class Provider:
     def target(self, message: Message) -> str:
         return message.address
 
+    def lane(self, message: Message) -> str | None:
+        return None
+
     def render(self, message: Message, template: Definition) -> str:
         return str(message.profile["name"])
 

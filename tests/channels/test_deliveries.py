@@ -104,5 +104,5 @@ def test_a_delivery_is_given_up_after_so_many_attempts() -> None:
     assert conclusion.delivery is None
     assert conclusion.receipt is not None
     assert conclusion.receipt.status == "failed"
-    assert "given up after 16 attempts: busy" in conclusion.receipt.detail
-    assert 5 * HOUR < now - T0 < 8 * HOUR
+    assert "given up after 32 attempts: busy" in conclusion.receipt.detail
+    assert 18 * HOUR < now - T0 < 26 * HOUR

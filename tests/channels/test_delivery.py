@@ -1,12 +1,14 @@
 """How a channel worker delivers: stories on the embedded host, with a provider that remembers."""
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from agents.channels.pacing import Pace
 from engine.errors import PermanentFailure, TemporaryFailure, UnknownOutcome
+from engine.runtime.embedded.host import EmbeddedHost
 from engine.runtime.host import Fenced, PartitionStopped
 from schemas.outputs import Message, Suppression
 from schemas.records import NewRecord
@@ -213,6 +215,77 @@ async def test_two_partitions_share_a_pace_and_neither_starves() -> None:
         partition.stop()
     await asyncio.gather(*tasks)
     assert pace.taken == 0
+    await stage.close()
+
+
+async def test_a_tenant_whose_endpoint_hangs_does_not_slow_down_the_others(stage: Stage) -> None:
+    class ByTenant(Provider):
+        def lane(self, message: Message) -> str | None:
+            return message.tenant
+
+    now = 0.0
+    provider, pace = ByTenant(), Pace(4, 1000, clock=lambda: now)
+    provider.held = {f"r{number}:1": asyncio.Event() for number in range(1, 21)}
+    await stage.publish(msgspec.structs.replace(HELLO, tenant="slow"))
+    async with stage.delivering(provider, pace=pace):
+        await stage.ask(*(command(number, tenant="slow") for number in range(1, 21)))
+        await until(lambda: len(provider.calls) == 2)  # half of what may be under way at once
+        await stage.ask(*(command(number) for number in range(21, 31)))
+        now = 3.0  # this is slow
+        await until(lambda: len(stage.receipts()) == 10)
+        assert provider.calls[:2] == ["r1:1", "r2:1"]
+        assert {message for message, _ in stage.receipts()} == {f"r{number}:1" for number in range(21, 31)}
+        for event in provider.held.values():
+            event.set()
+        now = 10.0
+        stage.clock.now += 70_000
+        await until(lambda: len(stage.receipts()) == 30)
+    assert len(provider.calls) == 30
+    assert pace.taken == 0
+
+
+async def test_an_error_of_the_host_does_not_cut_off_calls(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = Provider()
+    provider.held["r1:1"] = asyncio.Event()
+    task = asyncio.create_task(stage.partition(provider).run())
+    await stage.ask(command(1))
+    await until(lambda: provider.calls)
+
+    async def lose_the_broker(*arguments: str) -> str | None:
+        provider.held["r1:1"].set()
+        raise OSError("no broker")
+
+    monkeypatch.setattr(stage.host.suppressions, "scope", lose_the_broker)
+    await stage.ask(command(2), command(3))
+    with pytest.raises(OSError, match="no broker"):
+        await task
+    assert stage.receipts() == [("r1:1", "accepted")]
+    monkeypatch.undo()
+    async with stage.delivering(provider):
+        await until(lambda: len(stage.receipts()) == 3)
+    assert {status for _, status in stage.receipts()} == {"accepted"}, "attempts that were not made were written down"
+
+
+async def test_what_was_seen_and_what_waits_is_found_again_on_disk(tmp_path: Path) -> None:
+    provider = Provider()
+    provider.answer = lambda message: TemporaryFailure("busy") if len(provider.calls) == 1 else None
+    stage = Stage()
+    stage.host = EmbeddedHost.open(tmp_path, 1, clock=stage.clock)
+    await stage.publish(HELLO)
+    async with stage.delivering(provider):
+        await stage.ask(command(1))
+        await until(lambda: ("r1:1", "retry") in stage.journal())
+        await stage.ask(command(2))
+        await until(stage.receipts)
+    await stage.close()
+
+    stage.host = EmbeddedHost.open(tmp_path, 1, clock=stage.clock)
+    stage.clock.now += 10_000
+    async with stage.delivering(provider):
+        await stage.ask(command(1), command(2), command(3))
+        await until(lambda: len(stage.receipts()) == 3)
+    assert sorted(stage.receipts()) == [("r1:1", "accepted"), ("r2:1", "accepted"), ("r3:1", "accepted")]
+    assert sorted(provider.calls) == ["r1:1", "r1:1", "r2:1", "r3:1"]
     await stage.close()
 
 
