@@ -68,6 +68,7 @@ def run_channel(settings: Settings, channel: str, open_loop: OpenLoop, metrics_a
             async with open_loop(tables, metrics) as loop:
                 yield Work(f"messages.{channel}", channel, loop)
 
+        metrics.watch_disk(settings.data)
         directory = settings.data / f"channel-{channel}"
         async with owning_partitions(settings.kafka, open_work, metrics, directory, reads_suppressions=True) as owned:
             yield owned.failed
@@ -82,6 +83,7 @@ def _users(settings: Settings, number: int) -> Working:
     async def working(metrics: Metrics) -> AsyncIterator["asyncio.Future[None]"]:
         from agents.app import make_app  # Faust takes half a second to import, and channels do without
 
+        metrics.watch_disk(settings.data)
         app = make_app(settings, metrics, number)
         try:
             await app.start()

@@ -62,9 +62,14 @@ class Metrics:
         return generate_latest(_WithoutCreationTimes(self.registry)), CONTENT_TYPE_LATEST
 
     def watch_disk(self, folder: Path) -> None:
-        """Report the size and the free bytes of the disk that holds `folder`, as they are when asked."""
-        self.disk_bytes.set_function(lambda: shutil.disk_usage(folder).total)
-        self.disk_free_bytes.set_function(lambda: shutil.disk_usage(folder).free)
+        """Report the size and the free bytes of the disk that holds `folder`, or will hold it, as they are when asked."""
+        places = (folder.absolute(), *folder.absolute().parents)
+
+        def place() -> Path:
+            return next(place for place in places if place.exists())
+
+        self.disk_bytes.set_function(lambda: shutil.disk_usage(place()).total)
+        self.disk_free_bytes.set_function(lambda: shutil.disk_usage(place()).free)
 
     def forget_partition(self, topic: str, partition: int) -> None:
         """Drop what is measured of a partition that has gone to another process: its last values would stay for ever."""
