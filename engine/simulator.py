@@ -41,7 +41,7 @@ class SimulatedUser:
         self.state: User = User(profile=attributes)
         self.messages: list[Message] = []
         self.journal: list[JournalEntry] = []
-        self._older = b""
+        self.older = b""
         self._events = 0
 
     # What happens
@@ -91,8 +91,8 @@ class SimulatedUser:
 
     def give(self, input: UserInput) -> Handled:
         """Fold one input at the present time."""
-        handled = handle(self.catalog, self.tenant, self.user_id, self.state, input, self.now_ms, self._older)
-        self.state, self._older = handled.user, handled.older
+        handled = handle(self.catalog, self.tenant, self.user_id, self.state, input, self.now_ms, self.older)
+        self.state, self.older = handled.user, handled.older
         self.messages += handled.messages
         self.journal += handled.journal
         return handled
