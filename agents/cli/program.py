@@ -86,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         if "--verbose" in options and not _is_usage(error):
             Console(stderr=True).print_exception()
         return _report(error)
+    if result == INTERRUPTED:  # typer has caught the interrupt itself
+        _complain("stopped")
     return result if isinstance(result, int) else 0
 
 

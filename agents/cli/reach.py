@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from agents.admin import servers_log
 from agents.cli.failure import Failed
+from agents.cli.setup import silence_libraries
 from engine.runtime.host import Definitions, Log, PartitionStopped
 from engine.runtime.settings import Settings
 
@@ -60,6 +61,7 @@ async def _kafka(settings: Settings) -> AsyncIterator[Reach]:
     from engine.runtime.kafka.log import KafkaLog
     from engine.runtime.kafka.tables import KafkaDefinitions
 
+    silence_libraries()
     await topics.check(settings.kafka)
     log, definitions = KafkaLog(settings.kafka), KafkaDefinitions(settings.kafka)
     await definitions.start()

@@ -66,3 +66,10 @@ def load_settings(**options: Any) -> "Settings":
 def is_on_kafka(settings: "Settings", asked: bool) -> bool:
     """Whether a command that can do both works on Kafka: it was asked to, or a broker is set."""
     return asked or "bootstrap" in settings.kafka.model_fields_set
+
+
+def silence_libraries() -> None:
+    """Let libraries log nothing: what goes wrong in a short command is told in one line, by us."""
+    import logging
+
+    logging.disable(logging.CRITICAL)

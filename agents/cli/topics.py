@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from agents.cli.setup import load_settings
+from agents.cli.setup import load_settings, silence_libraries
 
 
 def create(
@@ -26,6 +26,7 @@ def create(
 
     from engine.runtime.kafka import topics
 
+    silence_libraries()
     settings = load_settings().kafka
     if dry_run:
         for finding in asyncio.run(topics.compare(settings)):

@@ -1,0 +1,196 @@
+"""That the command line explains itself, and that its errors are one readable line with what to do."""
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agents.cli.program import run
+from tests.agents.command import COMMAND, environment, equeengage
+
+EXAMPLES = Path(__file__).parents[2] / "journeys"
+COMMANDS = (
+    "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "draw", "send", "trace", "resume",
+)  # fmt: skip
+
+
+def told(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line that an error is told in."""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("equeengage: ")
+    return lines[0].removeprefix("equeengage: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_how_it_is_used(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command.split(), "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Examples" in text
+    assert f"equeengage {command}" in text
+
+
+def test_the_help_names_every_command_and_imports_nothing_heavy() -> None:
+    script = "import sys; from agents.cli.program import run; run(['--help']); print(sorted(sys.modules))"
+    result = subprocess.run(
+        [COMMAND.with_name("python"), "-c", script], capture_output=True, text=True, check=True, env=environment()
+    )
+    for command in COMMANDS:
+        assert command.split()[0] in result.stdout
+    heavy = {
+        "pydantic",
+        "aiohttp",
+        "aiokafka",
+        "rocksdict",
+        "faust",
+        "uvloop",
+        "asyncio",
+        "liquid",
+        "prometheus_client",
+    }
+    modules = {name.strip("[]' ") for name in result.stdout.splitlines()[-1].split(",")}
+    assert not heavy & modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["serv"], "No such command 'serv'. Did you mean 'serve'?; see equeengage --help"),
+        (["trace"], "Missing argument 'user'; see equeengage trace --help"),
+        (["serve", "--port", "http"], "should be a valid integer"),
+        (["send", "ada", "paid", "amount"], "'amount' is not written NAME=VALUE"),
+        (["send", "ada", "paid", "--tenant", "My Shop"], "'My Shop' is not a tenant"),
+        (["serve", "--port", "70000"], "--port: "),
+    ],
+)
+def test_misuse_is_exit_code_2_and_says_what_would_be_right(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert expected in error
+
+
+def test_a_wrong_setting_is_named_as_it_was_set() -> None:
+    result = equeengage("serve", EQUEENGAGE_WRITE_KEYS="My Shop:x")
+    assert result.returncode == 2
+    assert told(result).startswith("EQUEENGAGE_WRITE_KEYS: write keys are written tenant:key")
+    nested = equeengage("topics", "create", EQUEENGAGE_KAFKA__PARTITIONS="0")
+    assert told(nested).startswith("EQUEENGAGE_KAFKA__PARTITIONS: ")
+
+
+def test_a_secret_in_a_wrong_setting_is_not_repeated(tmp_path: Path) -> None:
+    result = equeengage(
+        "serve", "--data", tmp_path, "--port", 0, "--journeys", EXAMPLES, EQUEENGAGE_SMTP_URL="http://user:hunter2@host"
+    )
+    assert result.returncode == 1
+    assert told(result).startswith("EQUEENGAGE_SMTP_URL: ")
+    assert "hunter2" not in result.stderr + result.stdout
+
+
+def test_a_traceback_is_shown_only_when_asked_for(tmp_path: Path) -> None:
+    arguments = ("check", "--journeys", tmp_path / "nowhere")
+    plain, verbose = equeengage(*arguments), equeengage(*arguments, "--verbose")
+    assert plain.returncode == verbose.returncode == 1
+    assert "there is no folder" in told(plain)
+    assert "Traceback" in verbose.stderr
+
+
+def test_a_mistake_in_a_journey_is_told_with_file_step_and_the_nearest_right_name(tmp_path: Path) -> None:
+    (tmp_path / "trial.py").write_text(
+        "from engine import Delay, Exit, Journey, days, on\n"
+        "journey = Journey(name='trial', version=1, entry=on('started'), start='pause',\n"
+        "                  steps={'pause': Delay(days(1), then='don'), 'done': Exit()})\n"
+    )
+    result = equeengage("check", "--journeys", tmp_path)
+    assert result.returncode == 1
+    assert "trial.py" in told(result)
+    assert "did you mean 'done'?" in told(result)
+
+
+def test_check_lists_what_is_in_order() -> None:
+    result = equeengage("check", "--journeys", EXAMPLES)
+    assert result.returncode == 0
+    assert "3 journeys are in order" in result.stdout
+    assert "cart_abandonment v3" in result.stdout
+
+
+def test_draw_draws_one_journey_or_all(tmp_path: Path) -> None:
+    one = equeengage("draw", "welcome", "--journeys", EXAMPLES)
+    assert one.stdout.startswith("stateDiagram-v2")
+    every = equeengage("draw", "--journeys", EXAMPLES, "-o", tmp_path / "journeys.md")
+    assert every.returncode == 0
+    assert (tmp_path / "journeys.md").read_text().count("```mermaid") == 3
+    assert "did you mean 'welcome'?" in told(equeengage("draw", "welcom", "--journeys", EXAMPLES))
+
+
+def test_what_needs_a_data_folder_says_so(tmp_path: Path) -> None:
+    for command in (["trace", "ada"], ["send", "ada", "paid"], ["resume", "ada", "welcome.1.x"]):
+        result = equeengage(*command, "--data", tmp_path / "nowhere")
+        assert result.returncode == 1
+        assert "there is no data folder" in told(result)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_needs_kafka_says_so_without_a_broker() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        bootstrap = f"127.0.0.1:{nobody.getsockname()[1]}"
+        for command in (["topics", "create"], ["publish", "--journeys", EXAMPLES], ["trace", "ada"]):
+            result = equeengage(*command, EQUEENGAGE_KAFKA__BOOTSTRAP=bootstrap)
+            assert result.returncode == 1
+            assert f"no Kafka broker answers at {bootstrap}" in told(result)
+
+
+def test_the_ingress_on_kafka_asks_for_what_it_needs() -> None:
+    assert "EQUEENGAGE_WRITE_KEYS" in told(equeengage("ingress", "--port", 0))
+    assert "EQUEENGAGE_LINK_SECRET" in told(equeengage("ingress", "--port", 0, EQUEENGAGE_WRITE_KEYS="shop:key"))
+    assert "EQUEENGAGE_PUBLIC_URL" in told(equeengage("channel", "email"))
+    assert "there are email, webhook" in told(equeengage("channel", "pigeon"))
+
+
+def test_a_taken_port_is_told_with_its_number(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        result = equeengage("serve", "--data", tmp_path / "data", "--port", number, "--journeys", EXAMPLES)
+    assert result.returncode == 1
+    assert f"the port is taken (127.0.0.1:{number})" in told(result)
+    assert not (tmp_path / "data").exists()
+
+
+def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(60)\n")
+    with subprocess.Popen(
+        [COMMAND, "check", "--journeys", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "equeengage: stopped\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    result = subprocess.run(
+        f"'{COMMAND}' draw --journeys '{EXAMPLES}' | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert result.stdout == "```mermaid\n"
+    assert result.stderr == ""
+
+
+def test_the_version_is_told() -> None:
+    assert equeengage("--version").stdout.startswith("equeengage 0.")
