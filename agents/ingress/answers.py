@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agents.ingress.refusals import Refusal
 
-RETRY_UNAVAILABLE_SECONDS: Final = 5.0  # A broker that restarts is back in about that time.
+RETRY_UNAVAILABLE_SECONDS: Final = 2.0  # Another broker leads a partition after about that time.
 _SHOWN: Final = 10  # refused events named in an answer; all of them are in `events.invalid`
 _SUCCESS: Final = b'{"success":true}'
 
