@@ -58,6 +58,7 @@ class Appender:
         self._senders: dict[Place, asyncio.Task[None]] = {}
         self._began: dict[Place, float] = {}  # when the batch under way was handed over
         self._in_flight_bytes = 0
+        self._is_closed = False
 
     async def start(self) -> None:
         """Connect. Raises KafkaError if no broker answers."""
@@ -95,7 +96,8 @@ class Appender:
         return self._in_flight_bytes
 
     async def close(self) -> None:
-        """Wait a moment for what is under way, then let go of it."""
+        """Wait a moment for what is under way, then let go of it. Nothing is taken any more."""
+        self._is_closed = True
         senders = list(self._senders.values())
         if senders:
             await asyncio.wait(senders, timeout=clients.STOPS_WITHIN_SECONDS)
@@ -107,6 +109,8 @@ class Appender:
             await clients.stop(producer)
 
     def _check_room(self, size: int) -> None:
+        if self._is_closed:
+            raise Unavailable("the process is stopping")
         if self._in_flight_bytes and self._in_flight_bytes + size > IN_FLIGHT_BYTES:
             raise Overloaded
         if self._began and time() - min(self._began.values()) > UNAVAILABLE_AFTER_SECONDS:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -70,14 +71,14 @@ class KafkaLog:
     def read(self, topic: str, key: bytes) -> Iterator[Record]:
         """Yield the records of the key's partition. Raises TopicError if the topic cannot be read."""
         source = TopicPartition(topic_name(self._settings, topic), partition_of(key, self._settings.partitions))
-        with asyncio.Runner() as runner:
-            consumer: AIOKafkaConsumer | None = None
+        # The reading is done in a thread of its own: an event loop may be running in the caller's.
+        with ThreadPoolExecutor(1, "read-log") as thread:
+            reading = _Reading(self._settings, source)
             try:
-                consumer = runner.run(_assigned(self._settings, source))
-                begin, end = runner.run(_bounds(consumer, source))
+                begin, end = thread.submit(reading.open).result()
                 position, moved_at = begin, time.monotonic()
                 while position < end:
-                    records, position = runner.run(_next(consumer, source))
+                    records, position = thread.submit(reading.next).result()
                     if records:
                         moved_at = time.monotonic()
                     elif time.monotonic() - moved_at > STALLED_AFTER_SECONDS:
@@ -88,8 +89,7 @@ class KafkaLog:
             except (KafkaError, OSError) as error:
                 raise TopicError(f"topic {source.topic} cannot be read: {error}") from error
             finally:
-                if consumer is not None:
-                    runner.run(consumer.stop())
+                thread.submit(reading.close).result()
 
     def _place(self, record: NewRecord) -> Place:
         number = record.partition
@@ -102,23 +102,37 @@ def _content(record: NewRecord) -> Content:
     return record.key, record.value, record.headers
 
 
-async def _assigned(settings: Kafka, source: TopicPartition) -> AIOKafkaConsumer:
-    consumer = clients.reader(settings)
-    try:
+class _Reading:
+    """One partition being read, with an event loop of its own. All calls must come from one thread."""
+
+    def __init__(self, settings: Kafka, source: TopicPartition) -> None:
+        self._settings = settings
+        self._source = source
+        self._runner = asyncio.Runner()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    def open(self) -> tuple[int, int]:
+        """Connect, and return where the partition begins and ends now."""
+        return self._runner.run(self._open())
+
+    def next(self) -> tuple[list[Record], int]:
+        """Return some records, and the offset of the next one."""
+        return self._runner.run(self._next())
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._runner.run(self._consumer.stop())
+        self._runner.close()
+
+    async def _open(self) -> tuple[int, int]:
+        consumer = self._consumer = clients.reader(self._settings)
         await consumer.start()
-        consumer.assign([source])
-    except BaseException:
-        await consumer.stop()
-        raise
-    return consumer
+        consumer.assign([self._source])
+        begin = (await consumer.beginning_offsets([self._source]))[self._source]
+        consumer.seek(self._source, begin)
+        return begin, (await consumer.end_offsets([self._source]))[self._source]
 
-
-async def _bounds(consumer: AIOKafkaConsumer, source: TopicPartition) -> tuple[int, int]:
-    begin = (await consumer.beginning_offsets([source]))[source]
-    consumer.seek(source, begin)
-    return begin, (await consumer.end_offsets([source]))[source]
-
-
-async def _next(consumer: AIOKafkaConsumer, source: TopicPartition) -> tuple[list[Record], int]:
-    fetched = await consumer.getmany(source, timeout_ms=200, max_records=READ_AT_ONCE)
-    return fetched.get(source, []), await consumer.position(source)
+    async def _next(self) -> tuple[list[Record], int]:
+        assert self._consumer is not None
+        fetched = await self._consumer.getmany(self._source, timeout_ms=200, max_records=READ_AT_ONCE)
+        return fetched.get(self._source, []), await self._consumer.position(self._source)
