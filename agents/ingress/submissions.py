@@ -76,7 +76,10 @@ class Submission:
         self.refused.append((self.count, why))
         self.count += 1
         value, encoding = _keepable(original)
-        reason = ("invalid-reason", why.reason.encode()), ("invalid-detail", why.detail[:_LONGEST_DETAIL].encode())
+        reason = (
+            ("invalid-reason", why.reason.encode()),
+            ("invalid-detail", why.detail[:_LONGEST_DETAIL].encode("utf-8", "backslashreplace")),
+        )
         headers = (*self._headers, *reason, *encoding)
         self.invalid.append(NewRecord("events.invalid", self._key + why.user.encode(), value, headers))
 

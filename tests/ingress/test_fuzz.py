@@ -58,7 +58,7 @@ async def fuzzed(log: RememberingLog) -> AsyncIterator[Client]:
         yield client
 
 
-HARD = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HARD = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def answered(client: Client, path: str, body: bytes, **headers: str) -> int:
