@@ -1,15 +1,11 @@
 """How a message becomes a mail."""
 
 import hashlib
-import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
-from email.message import EmailMessage
-from email.policy import SMTP, Policy
-from email.utils import format_datetime, parseaddr
-from typing import Any, Final
+from email.utils import format_datetime, formataddr, parseaddr
+from typing import Final
 from urllib.parse import quote
 
 from email_validator import EmailNotValidError, validate_email
@@ -17,6 +13,7 @@ from inscriptis import get_text
 from inscriptis.model.config import ParserConfig
 
 from agents.channels.links import Links
+from agents.channels.mime import compose, one_line
 from agents.channels.rendering import Templates, variables
 from agents.channels.smtp import SmtpPool, SmtpServer
 from engine.errors import PermanentFailure
@@ -26,18 +23,6 @@ from schemas.outputs import Message
 SUBJECT_CHARACTERS: Final = 250  # mail programs show about 70
 CONNECTIONS: Final = 20
 
-
-class _Verbatim(UnstructuredHeader, BaseHeader):
-    """A header that is one URL. The library would encode a long one like a text, and nobody could follow it."""
-
-    def fold(self, *, policy: "Policy[Any]") -> str:
-        return f"{self.name}: {self}{policy.linesep}"
-
-
-_HEADERS = HeaderRegistry()
-_HEADERS.map_to_type("list-unsubscribe", _Verbatim)
-# 7 bit: every server takes it, and none has to re-encode it and break a signature.
-_POLICY = SMTP.clone(cte_type="7bit", header_factory=_HEADERS)
 _AS_TEXT = ParserConfig(display_links=True, display_anchors=True)
 
 
@@ -69,7 +54,7 @@ class EmailChannel:
             self._sender = _validated(address)
         except EmailNotValidError as error:
             raise ValueError(f"mails can't be sent from {sender!r}: {error}") from error
-        self._from = Address(_one_line(name), addr_spec=self._sender)
+        self._from = formataddr((one_line(name), self._sender))
         self.concurrency = connections
         self._links = links
         self._templates = Templates()
@@ -90,23 +75,19 @@ class EmailChannel:
         parts = self._templates.render(template, variables(message, unsubscribe))
         if not parts.keys() & {"html", "text"}:
             raise ValueError(f"{template.name}: a mail needs an html or a text part")
-        mail = EmailMessage(_POLICY)
-        mail["From"] = self._from
-        mail["To"] = Address(addr_spec=recipient)
-        mail["Subject"] = _one_line(parts.get("subject", ""))[:SUBJECT_CHARACTERS]
-        mail["Date"] = format_datetime(datetime.fromtimestamp(message.requested_at / 1000, UTC))
-        mail["Message-ID"] = message_id(message, self._sender.rpartition("@")[2])
+        headers = {
+            "From": self._from,
+            "To": recipient,
+            "Subject": one_line(parts.get("subject", ""))[:SUBJECT_CHARACTERS],
+            "Date": format_datetime(datetime.fromtimestamp(message.requested_at / 1000, UTC)),
+            "Message-ID": message_id(message, self._sender.rpartition("@")[2]),
+        }
         if unsubscribe:
-            mail["List-Unsubscribe"] = f"<{unsubscribe}>"
-            mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        if "text" in parts:
-            mail.set_content(parts["text"], cte="quoted-printable")
-        else:
-            mail.set_content(get_text(parts["html"], _AS_TEXT), cte="quoted-printable")
-        if "html" in parts:
-            html = self._links.track(message, parts["html"])
-            mail.add_alternative(html, subtype="html", cte="quoted-printable")
-        return Mail(recipient, mail.as_bytes())
+            headers["List-Unsubscribe"] = f"<{unsubscribe}>"
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        html = parts.get("html")
+        text = parts["text"] if "text" in parts else get_text(parts["html"], _AS_TEXT)
+        return Mail(recipient, compose(headers, text, None if html is None else self._links.track(message, html)))
 
     async def deliver(self, message: Message, content: Mail) -> str:
         return await self._pool.send(self._sender, content.recipient, content.content)
@@ -131,8 +112,3 @@ def _validated(address: str) -> str:
     """The address, normalized. `.test` is allowed: it is for trying things out."""
     valid = validate_email(address, check_deliverability=False, test_environment=True)
     return valid.ascii_email or valid.normalized
-
-
-def _one_line(text: str) -> str:
-    """No line ends in a header, or what follows them would be headers as well."""
-    return re.sub(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+", " ", text).strip()

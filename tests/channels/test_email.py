@@ -101,6 +101,11 @@ def test_no_value_can_break_out_of_its_header_or_end_the_mail(subject: str, text
         "Content-Transfer-Encoding",
     }
     assert len(received.keys()) == 10
+    assert _lines(received.get_content()) == _lines(text)
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text.rstrip("\r\n"))
 
 
 @given(st.text(min_size=1, max_size=300))
