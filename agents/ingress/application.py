@@ -27,6 +27,7 @@ from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Settings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Counting = tuple[Callable[[], None], Callable[[float], None]]  # of a request, and of how long it took
 
 _logger = structlog.stdlib.get_logger(__name__)
 
@@ -75,9 +76,7 @@ def make_app(
 def _surround(
     metrics: Metrics, labels: dict[str, str], from_pages: set[str]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    series: dict[
-        tuple[str, int], tuple[Callable[[], None], Callable[[float], None]]
-    ] = {}  # Looking them up costs more than counting.
+    series: dict[tuple[str, int], _Counting] = {}  # Looking them up in Prometheus costs more than counting.
 
     def count(route: str, status: int, seconds: float) -> None:
         found = series.get((route, status))

@@ -76,10 +76,8 @@ class Submission:
         self.refused.append((self.count, why))
         self.count += 1
         value, encoding = _keepable(original)
-        reason = (
-            ("invalid-reason", why.reason.encode()),
-            ("invalid-detail", why.detail[:_LONGEST_DETAIL].encode("utf-8", "backslashreplace")),
-        )
+        detail = why.detail[:_LONGEST_DETAIL].encode("utf-8", "backslashreplace")
+        reason = ("invalid-reason", why.reason.encode()), ("invalid-detail", detail)
         headers = (*self._headers, *reason, *encoding)
         self.invalid.append(NewRecord("events.invalid", self._key + why.user.encode(), value, headers))
 
