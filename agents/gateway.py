@@ -8,7 +8,8 @@ import contextlib
 
 import uvloop
 
-from agents.channels.links import SECRET_BYTES, link_routes
+from agents.channels.link_routes import link_routes
+from agents.channels.links import SECRET_BYTES
 from agents.ingress.application import make_app, wall_clock
 from agents.listening import answering, take_port, url_of
 from agents.server import Say, ServerFailed

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from agents import admin
 from agents.channels.delivery import Channel, ChannelPartition
-from agents.channels.links import link_routes
+from agents.channels.link_routes import link_routes
 from agents.channels.pacing import Pace
 from agents.channels.roster import CHANNELS, make_channel
 from agents.channels.smtp import SmtpServer

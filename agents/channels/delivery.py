@@ -106,10 +106,10 @@ class ChannelPartition:
         clock: Callable[[], int],
         retention: timedelta = timedelta(days=7),
         session_timeout_seconds: float = 10.0,
-        drain_seconds: float = 4.0,
+        drain_seconds: float | None = None,
     ) -> None:
-        """`clock` tells milliseconds since the epoch. `retention` is how long the log keeps commands. The drain must
-        end within half the session timeout, or the partition is lost before the outcomes are committed."""
+        """`clock` tells milliseconds since the epoch; `retention` is how long the log keeps commands; at a stop, calls
+        under way have `drain_seconds` to end."""
         self._host = host
         self._channel = channel
         self._definitions = definitions
@@ -119,7 +119,8 @@ class ChannelPartition:
         self._clock = clock
         self._remember_ms = int((retention + timedelta(days=1)).total_seconds() * 1000)  # logs delete by whole segments
         self._begin_within_seconds = session_timeout_seconds / 2
-        self._drain_seconds = drain_seconds
+        # Less than half the session timeout, or the partition would be lost before the outcomes are committed.
+        self._drain_seconds = 0.4 * session_timeout_seconds if drain_seconds is None else drain_seconds
         self._ledger = Ledger(host.store)
         self._backlog: deque[tuple[Record, Message | Exception]] = deque()
         self._calls: set[asyncio.Task[None]] = set()

@@ -138,7 +138,7 @@ class Stage:
             await task
 
     def partition(
-        self, channel: Channel[Any], pace: Pace | None = None, drain_seconds: float = 4.0, number: int = 0
+        self, channel: Channel[Any], pace: Pace | None = None, drain_seconds: float | None = None, number: int = 0
     ) -> ChannelPartition:
         return ChannelPartition(
             self.host.partition(f"messages.{channel.name}", number),

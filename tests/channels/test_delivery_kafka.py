@@ -43,7 +43,7 @@ async def worker(settings: Kafka, provider: Provider, directory: Path) -> AsyncI
             timeout = settings.session_timeout_seconds
             await ChannelPartition(
                 host, provider, tables.definitions, tables.suppressions, metrics, pace, now,
-                session_timeout_seconds=timeout, drain_seconds=timeout / 3,
+                session_timeout_seconds=timeout,
             ).run()  # fmt: skip
 
         yield Work("messages.email", "email", run)

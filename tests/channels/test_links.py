@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.channels.links import Link, Links, is_http, link_routes, read, sign
+from agents.channels.link_routes import link_routes
+from agents.channels.links import URL_BYTES, Link, Links, is_http, read, sign
 from engine.errors import InvalidInput
 from engine.runtime.host import Overloaded, Unavailable
 from schemas.inputs import Receipt
@@ -107,6 +108,14 @@ def test_every_http_link_leads_through_us_and_all_else_stays() -> None:
     plain = re.sub(r'<img src="https://go.shop.test/o/[\w-]+"[^>]*>', "", back)
     assert plain.replace('"', "").replace("'", "").lower() == source.replace('"', "").replace("'", "").lower()
     assert re.search(r"<img [^>]*></body></html>$", tracked)
+
+
+def test_a_link_too_long_for_a_token_is_left_as_it_is() -> None:
+    for url in ("https://x.test/" + "a" * URL_BYTES, "https://x.test/" + "ä" * (URL_BYTES // 2)):
+        assert f'href="{url}"' in LINKS.track(command(), f'<a href="{url}">')
+    longest = "https://x.test/".ljust(URL_BYTES, "a")
+    [token] = re.findall(r"/c/([\w-]+)", LINKS.track(command(), f'<a href="{longest}">'))
+    assert read(SECRET, token).url == longest
 
 
 @given(st.text(st.sampled_from("<a href='\"=>/ht:p.x \n"), max_size=300))
@@ -216,8 +225,8 @@ async def test_unsubscribing_acts_at_once_and_twice_is_like_once(stage: Stage, s
 async def test_readers_get_their_page_when_the_log_is_in_trouble_but_unsubscribing_tells_the_truth(
     stage: Stage, error: Exception | None, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.channels.links.RECEIPT_SECONDS", 0.05)
-    monkeypatch.setattr("agents.channels.links.UNSUBSCRIBE_SECONDS", 0.05)
+    monkeypatch.setattr("agents.channels.link_routes.RECEIPT_SECONDS", 0.05)
+    monkeypatch.setattr("agents.channels.link_routes.UNSUBSCRIBE_SECONDS", 0.05)
     app = web.Application()
     app.add_routes(link_routes(BrokenLog(error), SECRET, stage.metrics, stage.clock))  # type: ignore[arg-type]
     async with TestServer(app) as server, ClientSession() as session:
