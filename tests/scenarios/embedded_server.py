@@ -24,11 +24,11 @@ from schemas.definitions import Definition
 from schemas.outputs import JournalEntry
 from schemas.records import Record
 from schemas.state import User
+from tests.scenarios.embedded_world import CHANNELS_WORDS
 from tests.scenarios.tale import TENANT, WRITE_KEY
 
 ROOT = Path(__file__).parents[2]
 READY_WITHIN_SECONDS = 30.0
-CHANNELS_WORDS = ("attempt", "retry")  # the kinds of journal entries that channels write
 
 
 class ServerProcess:

@@ -18,6 +18,7 @@ import aiohttp
 
 TENANT = "shop"
 WRITE_KEY = "a-key-of-the-shop"
+AUTHORIZED = {"Authorization": "Basic " + base64.b64encode(f"{WRITE_KEY}:".encode()).decode()}
 PATIENCE_MS = 1500
 HIGHEST_PACE_SECONDS = 0.02  # between the batches of one sender: a few hundred events a second in all
 
@@ -78,11 +79,9 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until asked to stop, and then until the last batch is acknowledged."""
-        authorization = base64.b64encode(f"{WRITE_KEY}:".encode()).decode()
-        headers = {"Authorization": f"Basic {authorization}"}
         batches = self._batches()
         timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        async with aiohttp.ClientSession(headers=AUTHORIZED, timeout=timeout) as session:
             while not stop.is_set():
                 batch = next(batches)
                 while not await self._is_taken(session, batch):
