@@ -34,7 +34,7 @@ from engine.errors import InvalidInput
 from engine.journey import Journey
 from engine.machine import Move, Place
 from schemas.inputs import Event, Receipt, Resumed, UserInput
-from schemas.outputs import JournalEntry, Message
+from schemas.outputs import JournalEntry, JournalKind, Message
 from schemas.state import OpenGoal, Run, Sent, User
 
 MAX_RUNS = 64  # live runs per user
@@ -151,15 +151,14 @@ class _Turn:
 
     def take_event(self, event: Event) -> None:
         check(event)
-        cause = f"event {event.name} #{event.id}"
+        place = self._place(self.now, f"event {event.name} #{event.id}")
         cell = duplicates.cell(event.id, self.now)
         if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.result.older, cell):
-            self._journal("dropped", cause, reason="duplicate")
+            self._journal("dropped", place, reason="duplicate")
             return
         self.seen += cell
         if event.profile:
-            self.profile = merged(self.profile, event.profile)
-        place = self._place(self.now, cause)
+            self.profile = place.profile = merged(self.profile, event.profile)
         facts = Facts(self.profile, event.name, event.properties)
         if self.goals:
             self._reach_goals(facts, place, lambda goal: self._hears(goal, event))
@@ -186,7 +185,7 @@ class _Turn:
             if definition.condition.holds(facts) and concerns(goal):
                 worth = worth_of(facts.properties, definition.value)
                 self._journal(
-                    "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
+                    "goal", place, journey=goal.journey, version=goal.version, run=goal.run,
                     detail={} if worth is None else {"value": worth},
                 )  # fmt: skip
             else:
@@ -198,7 +197,7 @@ class _Turn:
         key = key_of(journey, event)
         slot = journey.name if key is None else f"{journey.name}|{key}"
         if refusal := self._refusal(journey, event, key, slot):
-            self._journal("not_entered", place.cause, journey=journey.name, version=journey.version, reason=refusal)
+            self._journal("not_entered", place, journey=journey.name, version=journey.version, reason=refusal)
             return
         run = Run(
             id=run_id(self.tenant, self.user_id, journey, event.id, key, self.now),
@@ -219,7 +218,7 @@ class _Turn:
             goal = OpenGoal(run.id, journey.name, journey.version, until_at, key)
             self.goals = (*self.goals, goal)[-MAX_GOALS:]
         self._journal(
-            "entered", place.cause, journey=journey.name, version=journey.version, run=run.id,
+            "entered", place, journey=journey.name, version=journey.version, run=run.id,
             detail={} if key is None else {"key": key},
         )  # fmt: skip
         self._move(run, place, machine.start)
@@ -257,7 +256,7 @@ class _Turn:
         place = self._place(self.now, f"receipt {receipt.status}")
         journey, _, version = run_id.rpartition(".")[0].rpartition(".")
         self._journal(
-            "receipt", place.cause, message=receipt.message, run=run_id, journey=journey, step=step,
+            "receipt", place, message=receipt.message, run=run_id, journey=journey, step=step,
             version=int(version) if version.isdecimal() else 0, reason=receipt.status,
             detail={"channel": receipt.channel, **({"detail": receipt.detail} if receipt.detail else {})},
         )  # fmt: skip
@@ -278,7 +277,8 @@ class _Turn:
         if run is None or not run.suspended:
             return False
         self._replace(run, replace(run, suspended=""))
-        self._journal("resumed", "operator", journey=run.journey, version=run.version, run=run.id, step=run.step)
+        place = self._place(self.now, "operator")
+        self._journal("resumed", place, journey=run.journey, version=run.version, run=run.id, step=run.step)
         return True
 
     def look_again(self, run_id: str) -> None:
@@ -313,7 +313,7 @@ class _Turn:
         reason = f"{type(error).__name__}: {error}"[:500]
         self._replace(run, replace(run, suspended=reason))
         self._journal(
-            "suspended", place.cause, journey=run.journey, version=run.version, run=run.id, step=run.step, reason=reason
+            "suspended", place, journey=run.journey, version=run.version, run=run.id, step=run.step, reason=reason
         )
         self.result.errors.append(error)
 
@@ -334,8 +334,9 @@ class _Turn:
     def _place(self, at: int, cause: str) -> Place:
         return Place(self.tenant, self.user_id, self.profile, at, self.now, cause)
 
-    def _journal(self, kind: Any, cause: str, **more: Any) -> None:
-        self.result.journal.append(JournalEntry(kind, self.now, self.tenant, self.user_id, cause, **more))
+    def _journal(self, kind: JournalKind, place: Place, **more: Any) -> None:
+        entry = JournalEntry(kind, place.at, self.tenant, self.user_id, place.cause, **more)
+        self.result.journal.append(entry)
 
     def finish(self) -> Handled:
         result, user = self.result, self.before

@@ -133,6 +133,9 @@ def some_step(
             return Delay(some_duration(dice), then=dice.choice(anywhere))
         case "wait_for":
             timeout, on_timeout = some_duration(dice), dice.choice(anywhere)
+            if dice.random() < 0.08:  # Over on arrival, and leads to itself: the run that comes here is suspended.
+                itself = anywhere[-len(forward) - 1]
+                return WaitFor(not_(on("never")), timeout=timeout, then=itself, on_timeout=on_timeout)
             if dice.random() < 0.5:
                 awaited = some_condition(dice, sends, 2)
                 return WaitFor(awaited, timeout=timeout, then=dice.choice(anywhere), on_timeout=on_timeout)
@@ -158,7 +161,8 @@ def some_step(
 
 
 def some_duration(dice: Random, most_hours: int = 72) -> timedelta:
-    return timedelta(minutes=dice.choice([dice.randint(1, 120), dice.randint(1, most_hours * 60)]))
+    # Not so short that a week's outage makes more than MAX_FIRINGS of them.
+    return timedelta(minutes=dice.choice([dice.randint(15, 120), dice.randint(15, most_hours * 60)]))
 
 
 def journeys(name: str = "generated", plain: bool = False) -> st.SearchStrategy[Journey]:
@@ -181,7 +185,7 @@ class Happening:
 
 def some_happening(dice: Random, number: int) -> Happening:
     pause = dice.choice([0, dice.randint(0, 2 * HOUR), dice.randint(0, 40 * HOUR)])
-    if dice.random() < 0.25:
+    if dice.random() < 0.4:
         return Happening(pause, None, dice.randint(1, 3), dice.choice(STATUSES))
     attributes = {name: dice.choice(SCALARS) for name in ("x", "y") if dice.random() < 0.15}
     name = "identify" if attributes else dice.choice(NAMES)

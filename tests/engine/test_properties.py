@@ -93,14 +93,16 @@ def test_a_wake_up_too_many_changes_nothing_whenever_it_comes(
 def test_a_worker_that_was_down_now_and_then_takes_the_same_paths_as_one_that_never_was(
     catalog: Catalog, history: list[Happening], down: list[bool]
 ) -> None:
-    expected = live(catalog, history)
+    """Without receipts: there are none of messages that the worker has not asked for yet."""
+    events = [happening for happening in history if happening.event is not None]
+    expected = live(catalog, events)
     life = Life(catalog)
-    for happening, was_down in zip([*history, Happening(200 * HOUR)], down, strict=False):
+    for happening, was_down in zip([*events, Happening(200 * HOUR)], down, strict=False):
         if was_down:
             life.now += happening.pause
         else:
             life.wait(life.now + happening.pause)
-        if happening.event is not None or happening.message:
+        if happening.event is not None:
             life.meet(happening)
     life.wait(expected.now)
     assert life.user == expected.user
@@ -204,7 +206,7 @@ def test_generated_journeys_are_worth_the_name() -> None:
     kinds: set[str] = set()
 
     @given(catalogs, histories)
-    @settings(max_examples=150)
+    @settings(max_examples=200, derandomize=True)
     def look(catalog: Catalog, history: list[Happening]) -> None:
         life = live(catalog, history)
         reached.update(entry.kind for entry in life.journal)

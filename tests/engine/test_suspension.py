@@ -230,3 +230,25 @@ def test_a_delay_after_a_resumption_keeps_its_own_time(simulate: Simulate) -> No
     user.wait(days(1) + hours(6))
     user.resume(user.runs[0].id)
     assert user.runs[0].due_at == entered_at + 2 * 86_400_000
+
+
+def test_a_run_that_failed_at_a_late_timer_is_said_to_have_failed_at_the_timers_own_time(simulate: Simulate) -> None:
+    """Or the story of an outage would differ from that of a worker that was never down."""
+    journey = Journey(
+        name="slow",
+        version=1,
+        entry=on("start"),
+        start="pause",
+        steps={
+            "pause": Delay(days(1), then="one"),
+            "one": WaitFor(profile("dizzy", "==", True), timeout=days(1), then="two", on_timeout="end"),
+            "two": WaitFor(profile("dizzy", "==", True), timeout=days(1), then="one", on_timeout="end"),
+            "end": Exit(),
+        },
+    )
+    user = simulate(journey, dizzy=True)
+    user.event("start")
+    entered_at = user.now_ms
+    user.sleep(days(5))
+    user.wake_up()
+    assert [(entry.kind, entry.at) for entry in user.journal][-1] == ("suspended", entered_at + 86_400_000)
