@@ -55,6 +55,7 @@ class KafkaHarness:
 
     async def crash(self) -> None:
         for partitions in self._partitions:
+            partitions._is_stopping = True
             tasks = [*partitions._chores, *partitions._loops.values()]
             for task in tasks:
                 task.cancel()

@@ -56,6 +56,10 @@ class PartitionsApp(faust.App):  # type: ignore[misc]
     BootStrategy = _ConsumesNothing
     batches: Any
 
+    def _create_directories(self) -> None:
+        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder of the path only
+        super()._create_directories()
+
     def own(self, owning: Callable[[], AbstractAsyncContextManager[Partitions]]) -> None:
         """Own partitions as long as the app's worker runs."""
         self.owner = _Owner(owning)

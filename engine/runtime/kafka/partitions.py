@@ -83,6 +83,7 @@ class Partitions:
         self._chores: list[asyncio.Task[None]] = []
         self._hint_lock = asyncio.Lock()
         self._rejoining: asyncio.Task[None] | None = None
+        self._is_stopping = False
         self.stopped: dict[int, str] = {}  # partitions that stand still until somebody acts, and why
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -123,6 +124,7 @@ class Partitions:
 
         A member with a static id stays in the group: its partitions wait for it until the session times out.
         """
+        self._is_stopping = True
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
@@ -148,6 +150,8 @@ class Partitions:
 
     async def assigned(self, numbers: Iterable[int]) -> None:
         """The rebalance has ended: close what is no longer ours, and run loops on what is."""
+        if self._is_stopping:  # a rebalance that was under way when we were stopped
+            return
         mine = set(numbers)
         for number in mine:  # Until a partition is opened nothing of it is fetched; where from is the store's to say.
             source = TopicPartition(self._topic, number)
