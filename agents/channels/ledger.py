@@ -7,7 +7,8 @@
     f<due><id>  ... and this is the order in which ids are forgotten
 
 `<due>` is eight bytes, big-endian, so that the order of the keys is the order of time. `<id>` is `tenant/message id`.
-Changes are collected until `take_changes` hands them to a commit; questions see what was collected.
+Changes are collected until `take_changes` hands them to a commit. `knows` sees them before that; the lists of what is
+due, interrupted or to be forgotten are of what is committed.
 """
 
 from collections.abc import Generator, Iterator
@@ -117,7 +118,7 @@ class Ledger:
         return key
 
     def _find(self, key: bytes) -> Delivery:
-        value = self._get(_OPEN + key)
+        value = self._store.get(_OPEN + key)
         assert value is not None, f"{key!r} is linked, but there is no such delivery"
         return _decode(value)
 
