@@ -96,11 +96,11 @@ async def compare(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[F
 
 async def check(settings: Kafka, channels: Iterable[str] = CHANNELS) -> None:
     """Raise TopicError unless every topic exists and is right."""
-    for finding in await compare(settings, channels):
+    findings = await compare(settings, channels)
+    _refuse_wrong(findings)
+    for finding in findings:
         if finding.state == "missing":
             raise TopicError(f"topic {finding.topic.name} does not exist; make it with: equeengage topics create")
-        if finding.state == "wrong":
-            raise TopicError(finding.problem)
 
 
 async def create(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[str]:
@@ -111,13 +111,11 @@ async def create(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[st
     topics = needed(settings, channels)
     async with _operator(settings) as admin:
         findings = await _compare(admin, topics)
-        for finding in findings:
-            if finding.state == "wrong":
-                raise TopicError(finding.problem)
+        _refuse_wrong(findings)
         missing = [finding.topic for finding in findings if finding.state == "missing"]
         if missing:
             await _create(admin, missing, settings.replication)
-            await _wait_until_visible(admin, topics)
+            _refuse_wrong(await _when_visible(admin, topics))  # somebody else may have made one in between
         return [topic.name for topic in missing]
 
 
@@ -205,9 +203,19 @@ async def _create(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
             raise TopicError(f"topic {name} could not be created: {rest[0] if rest else error.__name__}")
 
 
-async def _wait_until_visible(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+def _refuse_wrong(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.state == "wrong":
+            raise TopicError(finding.problem)
+
+
+async def _when_visible(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[Finding]:
+    """What the broker has, once it knows of all topics."""
     deadline = asyncio.get_running_loop().time() + VISIBLE_WITHIN_SECONDS
-    while any(finding.state == "missing" for finding in await _compare(admin, topics)):
+    while True:
+        findings = await _compare(admin, topics)
+        if all(finding.state != "missing" for finding in findings):
+            return findings
         if asyncio.get_running_loop().time() > deadline:
             raise TopicError(f"the topics were created and are still not visible after {VISIBLE_WITHIN_SECONDS:g} s")
         await asyncio.sleep(0.05)
