@@ -388,13 +388,14 @@ class MemoryStore:
         for undo in reversed(self._unsynced[surviving_writes:]):
             for family, key, value in undo:
                 self._put(family, key, value)
+        self._unsynced.clear()
         return self.reopen()
 
     def reopen(self) -> "MemoryStore":
-        """Return the store as the next process finds it; this one is dead."""
+        """Return the store as the next process finds it; this one is dead. What isn't synced may still be lost."""
         found = MemoryStore(list(self._values))
-        found._values, found._keys = self._values, self._keys
-        self._values, self._keys = {}, {}
+        found._values, found._keys, found._unsynced = self._values, self._keys, self._unsynced
+        self._values, self._keys, self._unsynced = {}, {}, []
         self._closed = True
         return found
 

@@ -96,9 +96,9 @@ async def test_an_append_is_confirmed_after_a_sync_that_began_after_it(host: Emb
     third = asyncio.create_task(host.log.append([new("3")]))
     await asyncio.sleep(0)
     disk.gate.release()
+    await first
     await until(lambda: disk.begun == begun + 2)
 
-    assert first.done()
     assert not second.done(), "the sync that has ended began before it was written"
     assert not third.done()
     disk.gate.release()
