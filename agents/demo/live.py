@@ -47,6 +47,7 @@ async def _play(
             on_entry=on_entry,
         ) as stage:
             scene.server_url, scene.mailbox_url = stage.server.url, stage.mailbox_url
+            say(f"mailbox   {stage.mailbox_url}")
             scene.mails.extend(list(stage.mailbox.mails)[-10:])
             with View(console, scene) as view:
                 await until_one_ends(

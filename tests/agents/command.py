@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("equeengage")
@@ -32,7 +32,7 @@ def equeengage(*arguments: object, cwd: Path | None = None, **settings: str) -> 
 
 
 class Serving:
-    """A server that runs. `said` is what it printed so far."""
+    """A command that runs. `said` is what it printed so far."""
 
     def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
         self.process = process
@@ -44,7 +44,11 @@ class Serving:
 
     @property
     def url(self) -> str:
-        return next(line.split()[1] for line in self.said.splitlines() if line.startswith("HTTP "))
+        return self.place_of("HTTP")
+
+    def place_of(self, what: str) -> str:
+        """Return what it said behind a word at the beginning of a line."""
+        return next(line.split()[1] for line in self.said.splitlines() if line.startswith(f"{what} "))
 
     def wait_for(self, text: str) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -59,14 +63,19 @@ class Serving:
         return self.process.wait(PATIENCE_SECONDS)
 
 
+def serving(folder: Path, *arguments: object, **settings: str) -> AbstractContextManager[Serving]:
+    """Run `equeengage serve` until the context ends."""
+    return started(folder, "serve", *arguments, ready="ready", **settings)
+
+
 @contextmanager
-def serving(folder: Path, *arguments: object, **settings: str) -> Iterator[Serving]:
-    """Run `equeengage serve` until the context ends; what it prints is kept in the folder."""
-    output = folder / f"serve-{time.monotonic_ns()}.log"
+def started(folder: Path, *arguments: object, ready: str, **settings: str) -> Iterator[Serving]:
+    """Run a command until the context ends, at the latest; what it prints is kept in the folder. Waits for `ready`."""
+    output = folder / f"said-{time.monotonic_ns()}.log"
     with (
         output.open("w") as file,
         subprocess.Popen(
-            [COMMAND, "serve", *map(str, arguments)],
+            [COMMAND, *map(str, arguments)],
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,7 +84,7 @@ def serving(folder: Path, *arguments: object, **settings: str) -> Iterator[Servi
     ):
         try:
             running = Serving(process, output)
-            running.wait_for("ready")
+            running.wait_for(ready)
             yield running
         finally:
             if process.poll() is None:

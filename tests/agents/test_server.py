@@ -5,8 +5,7 @@ import base64
 import re
 import signal
 import stat
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +22,7 @@ from engine.runtime.settings import Settings
 from schemas.inputs import Event
 from schemas.records import NewRecord
 from tests.agents.command import equeengage, serving
+from tests.agents.waiting import until
 
 JOURNEY = """
 from engine import Delay, Exit, Journey, Send, WaitFor, days, on, receipt, seconds
@@ -66,14 +66,6 @@ async def mailbox(tmp_path: Path) -> AsyncIterator[tuple[Mailbox, str]]:
         yield box, f"smtp://127.0.0.1:{port}"
 
 
-async def until(holds: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Wait until it holds, within bounds."""
-    by = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < by, f"not in {seconds:g} s: {what}"
-        await asyncio.sleep(0.02)
-
-
 def with_key(key: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}"}
 
@@ -82,7 +74,7 @@ def subjects(box: Mailbox) -> list[str]:
     return [mail.subject for mail in box.mails]
 
 
-async def post(session: aiohttp.ClientSession, url: str, *events: dict[str, object]) -> None:
+async def post(session: aiohttp.ClientSession, url: str, *events: Mapping[str, object]) -> None:
     async with session.post(
         f"{url}/v1/batch", json={"batch": list(events)}, headers=with_key("s3cret-key")
     ) as response:
