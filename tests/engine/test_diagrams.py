@@ -1,0 +1,131 @@
+"""That a journey is drawn whole, in lines that mermaid takes."""
+
+import re
+
+import pytest
+from hypothesis import given
+
+from engine import Branch, Delay, Exit, Journey, Send, days, hours, on, profile, where
+from engine.diagrams import MAX_LABEL, RESERVED, to_mermaid
+from tests.engine.generated import journeys
+
+LABEL = r"(?:(?!%%)[^:;#\n])*[^:;#\s]"
+LINES = [
+    re.compile(pattern)
+    for pattern in (
+        r"stateDiagram-v2",
+        r"  %% [a-z0-9_]+ v\d+",
+        rf"  [a-z][a-z0-9_]*: {LABEL}",
+        rf"  (\[\*\]|[a-z][a-z0-9_]*) --> [a-z][a-z0-9_]*: {LABEL}",
+        r"  [a-z][a-z0-9_]* --> \[\*\]",
+        r"  note right of [a-z][a-z0-9_]*",
+        rf"    {LABEL}",
+        r"  end note",
+    )
+]
+
+
+def check(journey: Journey) -> list[str]:
+    diagram = to_mermaid(journey)
+    assert diagram.endswith("\n")
+    lines = diagram.splitlines()
+    for line in lines:
+        assert any(pattern.fullmatch(line) for pattern in LINES), line
+    ends = [line for line in lines if line.endswith(" --> [*]") and ": " not in line]
+    assert len(ends) == sum(isinstance(step, Exit) for step in journey.steps.values())
+    for name in journey.steps:
+        assert sum(line.startswith(f"  {name}: {name} | ") for line in lines) == (name not in RESERVED)
+    arrows = [line.strip().partition(": ")[0] for line in lines if " --> " in line and line not in ends]
+    assert arrows == [f"{source} --> {target}" for source, _, target in journey.edges()]
+    return lines
+
+
+@given(journeys())
+def test_every_step_is_drawn_once_and_every_way_as_an_arrow(journey: Journey) -> None:
+    check(journey)
+
+
+def test_a_diagram_reads_well() -> None:
+    journey = Journey(
+        name="cart",
+        version=3,
+        entry=on("cart_updated", where("items", ">", 0)),
+        exit_on=on("order_placed"),
+        start="cooldown",
+        steps={
+            "cooldown": Delay(hours(1), then="tier"),
+            "tier": Branch([(profile("tier", "==", "gold"), "gold")], otherwise="done"),
+            "gold": Send(["push", "email"], template="gold_offer", then="done"),
+            "done": Exit(),
+        },
+    )
+    assert check(journey) == [
+        "stateDiagram-v2",
+        "  %% cart v3",
+        "  cooldown: cooldown | wait 1 hour",
+        "  tier: tier | decide",
+        "  gold: gold | push or email, gold_offer",
+        "  done: done | leave",
+        "  [*] --> cooldown: cart_updated and items > 0",
+        "  cooldown --> tier: after 1 hour",
+        "  tier --> gold: profile.tier == 'gold'",
+        "  tier --> done: otherwise",
+        "  gold --> done: sent",
+        "  done --> [*]",
+        "  note right of cooldown",
+        "    leaves at once on order_placed",
+        "  end note",
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "a:b;c#d",
+        "line\nbreak",
+        "x" * 256,
+        "%%{init: {}}%%",
+        "%%%",
+        "a{b}",
+        "<b>&</b>",
+        "[*]",
+        "state x {",
+        "as",
+        "note left of a",
+        "-->",
+        "end note",
+        "  ",
+        "\r\n",
+    ],
+)
+def test_what_an_author_writes_cannot_break_the_diagram(odd: str) -> None:
+    journey = Journey(
+        name="odd",
+        version=1,
+        entry=on(odd),
+        exit_on=on("b", where("x", "==", odd)),
+        start="pause",
+        steps={"pause": Delay(days(1), then="end"), "end": Exit(odd)},
+    )
+    assert all(len(line) < 40 + MAX_LABEL for line in check(journey))
+
+
+def test_a_step_may_have_a_name_that_means_something_to_mermaid() -> None:
+    journey = Journey(
+        name="words",
+        version=1,
+        entry=on("a"),
+        exit_on=on("b"),
+        start="click",
+        steps={"click": Delay(days(1), then="default"), "default": Exit()},
+    )
+    assert to_mermaid(journey).splitlines()[2:] == [
+        "  _click: click | wait 1 day",
+        "  _default: default | leave",
+        "  [*] --> _click: a",
+        "  _click --> _default: after 1 day",
+        "  _default --> [*]",
+        "  note right of _click",
+        "    leaves at once on b",
+        "  end note",
+    ]
