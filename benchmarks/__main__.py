@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import embedded, handle, waiting
+from benchmarks import embedded, handle, kafka_worker, waiting
 from benchmarks.figures import Figure, report
 
 RESULTS = Path("build/benchmarks/results.json")
@@ -16,12 +16,18 @@ def main() -> None:
         "fold": ("The fold", lambda given: handle.measure(read_folder(handle.EXAMPLES), given.repeats)),
         "embedded": ("Embedded, HTTP to command", lambda given: embedded.measure(given.seconds, given.repeats)),
         "waiting": ("Waiting runs", lambda given: waiting.measure(given.runs)),
+        "kafka": (
+            "Kafka worker",
+            lambda given: kafka_worker.measure(given.events, given.events // 10, given.partitions, given.repeats),
+        ),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", help=f"which of {', '.join(parts)}; all if left out")
     parser.add_argument("--repeats", type=int, default=5, help="how often each is measured; the median counts")
     parser.add_argument("--seconds", type=float, default=8, help="about how long each load lasts")
     parser.add_argument("--runs", type=int, default=1_000_000, help="how many runs wait")
+    parser.add_argument("--events", type=int, default=400_000, help="how many events the Kafka worker works through")
+    parser.add_argument("--partitions", type=int, default=24, help="of the topics on Kafka")
     given = parser.parse_args()
     if unknown := set(given.only) - parts.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}")

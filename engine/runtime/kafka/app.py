@@ -60,10 +60,16 @@ class PartitionsApp(faust.App):  # type: ignore[misc]
         Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder of the path only
         super()._create_directories()
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.flow_control.resume()  # Faust does it when its consumer has partitions, and agents wait for it
+
     def own(self, owning: Callable[[], AbstractAsyncContextManager[Partitions]]) -> None:
         """Own partitions as long as the app's worker runs."""
-        self.owner = _Owner(owning)
+        self.owner = OwnedPartitions(owning)
         self.service(self.owner)
+        # The agent reads a copy of the channel, whose queue is Faust's and suspended until a rebalance that never comes.
+        self.flow_control.resume()
 
     def through(self, fold: Callable[[Sequence[Record]], Batch]) -> Fold:
         """Return the fold as the agent does it. Given to a partition's loop."""
@@ -93,7 +99,7 @@ def build_app(settings: Kafka, directory: Path) -> PartitionsApp:
     return app
 
 
-class _Owner(mode.Service):  # type: ignore[misc]
+class OwnedPartitions(mode.Service):  # type: ignore[misc]
     """Starts and stops the partitions with the app, and ends the app if the membership in the group ends."""
 
     def __init__(self, owning: Callable[[], AbstractAsyncContextManager[Partitions]]) -> None:
