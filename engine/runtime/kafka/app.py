@@ -68,8 +68,6 @@ class PartitionsApp(faust.App):  # type: ignore[misc]
         """Own partitions as long as the app's worker runs."""
         self.owner = OwnedPartitions(owning)
         self.service(self.owner)
-        # The agent reads a copy of the channel, whose queue is Faust's and suspended until a rebalance that never comes.
-        self.flow_control.resume()
 
     def through(self, fold: Callable[[Sequence[Record]], Batch]) -> Fold:
         """Return the fold as the agent does it. Given to a partition's loop."""
