@@ -48,9 +48,7 @@ class TableReader:
 
     async def start(self) -> None:
         """Read through what is there now. Raises KafkaError if no broker answers."""
-        self._ends = AIOKafkaConsumer(
-            **clients.connection(self._settings), enable_auto_commit=False, retry_backoff_ms=clients.RETRY_BACKOFF_MS
-        )
+        self._ends = AIOKafkaConsumer(**clients.connection(self._settings), enable_auto_commit=False)
         try:
             await self._ends.start()
             await self._connect()

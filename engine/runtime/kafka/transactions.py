@@ -27,6 +27,9 @@ Content = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 TRANSACTION_TIMEOUT_SECONDS = 10
 ABORTS_WITHIN_SECONDS = 5.0
 SMALLEST_BATCH_BYTES = 1024
+# What aiokafka waits while the broker still ends the last transaction. With its 100 ms the p99 of a transaction is 127 ms,
+# with 10 it is 30. (Only here: it is also how often a client knocks at a broker that is down.)
+RETRY_BACKOFF_MS = 10
 
 
 class TransactionalWriter:
@@ -46,6 +49,7 @@ class TransactionalWriter:
             transactional_id=self.transactional_id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_SECONDS * 1000,
             batch_bytes=self._batch_bytes,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
         )
         try:
             await producer.start()
