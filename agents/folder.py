@@ -39,29 +39,35 @@ def read_folder(path: Path) -> Folder:
     """Return the journeys and templates of a folder. Raises JourneyError that names the file and says what to do."""
     if not path.is_dir():
         raise JourneyError(f"there is no folder {path}; name the folder of your journeys with --journeys DIR")
-    journeys: list[Journey] = []
-    for journey in sorted(_journeys(path), key=lambda journey: journey.name):
-        if journey not in journeys:  # a module may import another's journey
-            journeys.append(journey)
+    found: dict[str, tuple[Path, Journey]] = {}
+    for file, journey in _journeys(path):
+        other, known = found.setdefault(journey.name, (file, journey))
+        if known != journey:  # A module may import another's journey: that is one journey, not two.
+            raise JourneyError(
+                f"{file}: a journey in {other} is called {journey.name!r} already; a name is one journey"
+            )
+    journeys = [found[name][1] for name in sorted(found)]
     return Folder(path, journeys, dict(_templates(path / "templates")))
 
 
-def _journeys(path: Path) -> Iterator[Journey]:
+def _journeys(path: Path) -> Iterator[tuple[Path, Journey]]:
     for file in sorted(path.iterdir()):
         if file.suffix == ".py" and not file.name.startswith(("_", "test_", "conftest")):
-            found = {id(value): value for value in vars(_module(file)).values() if isinstance(value, Journey)}
-            yield from found.values()
+            for value in vars(_module(file)).values():
+                if isinstance(value, Journey):
+                    yield file, value
         elif file.suffix == ".json":
             try:
-                yield load(file.read_bytes())
+                yield file, load(file.read_bytes())
             except JourneyError as error:
                 raise JourneyError(f"{file}: {error}") from None
 
 
 def _module(file: Path) -> ModuleType:
     """Run a journey's module. What it raises becomes one line that says where."""
-    name = f"_journeys_{sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
+    place = file.resolve()
+    name = f"_journeys_{sha256(str(place).encode()).hexdigest()[:12]}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, place)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -69,23 +75,23 @@ def _module(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except JourneyError as error:
-        raise JourneyError(f"{file}: {error}") from None
+        raise JourneyError(f"{file}{_line(error, place)}: {error}") from None
     except ValidationError as error:
-        raise JourneyError(f"{file}{_line(error, file)}: {error.title}: {explain(error)}") from None
-    except Exception as error:
-        raise JourneyError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
+        raise JourneyError(f"{file}{_line(error, place)}: {error.title}: {explain(error)}") from None
+    except SyntaxError as error:
+        raise JourneyError(f"{error.filename or file}:{error.lineno}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
+        raise JourneyError(f"{file}{_line(error, place)}: {type(error).__name__}: {error}") from error
     finally:
         del sys.modules[name]
     return module
 
 
-def _line(error: BaseException, file: Path) -> str:
+def _line(error: BaseException, place: Path) -> str:
     """Return ":<line>" of the last place in this file that the error passed, or nothing."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return f":{error.lineno}"
     line, trace = "", error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
+        if trace.tb_frame.f_code.co_filename == str(place):
             line = f":{trace.tb_lineno}"
         trace = trace.tb_next
     return line
