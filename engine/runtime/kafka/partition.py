@@ -83,6 +83,7 @@ class KafkaPartition:
         self._is_fenced_off = False  # we hold the fence, and nothing has gone wrong since
         self._under_way: asyncio.Task[None] | None = None  # the commit, which nobody may cut off
         self._returned = -1  # through which offset records were handed out
+        self._began = -1  # the offset before the first that this opening reads
         self._pause_seconds = 0.0
         self._committed_at = time.monotonic()
         self._woken = asyncio.Event()
@@ -176,9 +177,10 @@ class KafkaPartition:
         high = consumer.highwater(source)
         if high is None:
             return 0
-        if self._returned <= self.through and await consumer.position(source) >= high:
+        folded = max(self.through, self._began)  # the latter where nothing was folded yet, or retention took it
+        if self._returned <= folded and await consumer.position(source) >= high:
             return 0  # what is left are markers of transactions
-        return max(0, int(high) - self.through - 1)
+        return max(0, int(high) - folded - 1)
 
     def _opened(self) -> PartitionStore:
         if self._store is None:
@@ -221,7 +223,7 @@ class KafkaPartition:
             position = begin
         consumer.seek(source, position)
         consumer.resume(source)
-        self._returned = position - 1
+        self._returned = self._began = position - 1
 
     async def _fetch(self, limit: int, timeout_seconds: float) -> Sequence[Record]:
         """Get records from the consumer; empty after the timeout, after `wake`, and while the group rebalances."""

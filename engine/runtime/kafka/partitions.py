@@ -244,7 +244,7 @@ class Partitions:
                 return
             await self._commit_hints()
             for number, partition in list(self._owned.items()):
-                if self._process.is_stable and partition.through >= 0:
+                if self._process.is_stable:
                     with contextlib.suppress(KafkaError):
                         lag = await partition.lag()
                         if number in self._owned:
