@@ -65,6 +65,7 @@ def configure(level: str = "info", stream: TextIO | None = None, console: bool |
             ],
         )
     )
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -82,6 +83,35 @@ def configure(level: str = "info", stream: TextIO | None = None, console: bool |
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # A logger made at import must follow a later `configure`.
     )
+
+
+class _Seldom(logging.Filter):
+    """What a library says again and again is let through once in ten seconds, with how often it was held back.
+
+    While a broker is down, aiokafka says a hundred times a second that it is.
+    """
+
+    EVERY_SECONDS = 10.0
+    REMEMBERED = 1000  # texts, before their values are put in
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}  # logger and text -> when last, how often since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] in OURS:
+            return True
+        said = (record.name, str(record.msg))
+        last, held_back = self._said.get(said, (-self.EVERY_SECONDS, 0))
+        if record.created - last < self.EVERY_SECONDS:
+            self._said[said] = (last, held_back + 1)
+            return False
+        if len(self._said) >= self.REMEMBERED:
+            self._said.clear()
+        self._said[said] = (record.created, 0)
+        if held_back:
+            record.msg = f"{record.msg} (and {held_back} times since it was last written)"
+        return True
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

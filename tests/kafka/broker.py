@@ -34,7 +34,7 @@ def kafka_bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     """The address of a broker that answers."""
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
-        assert asyncio.run(_answers(given, time.monotonic() + 30)), f"no broker answers at KAFKA_BOOTSTRAP={given}"
+        assert asyncio.run(answers(given, 30)), f"no broker answers at KAFKA_BOOTSTRAP={given}"
         yield given
         return
     if MISSING in request.config.stash:
@@ -80,7 +80,7 @@ def _start(config: pytest.Config, folder: Path) -> tuple[subprocess.Popen[bytes]
             process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         while process.poll() is None and time.monotonic() < deadline:
             listening = re.search(r"listens on (\S+),", log.read_text(errors="replace"))
-            if listening and asyncio.run(_answers(listening[1], time.monotonic() + 2)):
+            if listening and asyncio.run(answers(listening[1], 2)):
                 return process, listening[1]
             time.sleep(0.05)
         if process.poll() is None:
@@ -103,8 +103,9 @@ def _give_up(config: pytest.Config) -> None:
     pytest.skip(reason)
 
 
-async def _answers(bootstrap: str, deadline: float) -> bool:
-    """Whether a broker answers before the deadline."""
+async def answers(bootstrap: str, within_seconds: float) -> bool:
+    """Whether a broker answers within the time."""
+    deadline = time.monotonic() + within_seconds
     host, _, port = bootstrap.split(",")[0].rpartition(":")
     while time.monotonic() < deadline:
         try:  # a socket first: aiokafka logs an error for each try

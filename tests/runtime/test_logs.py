@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -74,6 +75,23 @@ def test_libraries_are_heard_from_warning_on(lines: Lines) -> None:
         logging.getLogger(name).info("chatter")
         logging.getLogger(name).warning("lost %s", "the broker")
     assert [line["event"] for line in lines.all()] == ["lost the broker"] * 4
+
+
+def test_what_a_library_repeats_is_written_now_and_then(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs._Seldom, "EVERY_SECONDS", 0.2)
+    library, ours = logging.getLogger("aiokafka"), structlog.get_logger("engine.runtime")
+    for number in range(50):
+        library.error("Unable connect to node %s", number)
+        ours.error("partition failed")
+    library.error("another thing")
+    time.sleep(0.25)  # the filter goes by the time that the standard library stamps on a record
+    library.error("Unable connect to node %s", 50)
+    assert [line["event"] for line in lines.all() if line["logger"] == "aiokafka"] == [
+        "Unable connect to node 0",
+        "another thing",
+        "Unable connect to node 50 (and 49 times since it was last written)",
+    ]
+    assert len(lines.all()) == 53
 
 
 def test_debug_is_of_ours_only(lines: Lines) -> None:
