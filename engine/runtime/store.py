@@ -39,6 +39,7 @@ Pair = tuple[bytes, bytes]
 
 FORMAT_KEY = b"format"  # in the family that RocksDB always has
 SMALLEST_PIECE, LARGEST_PIECE = 8, 1024  # pairs a scan reads at a time: few for who stops early, many for who goes on
+LARGE_PIECE_BYTES = 1 << 20
 OPENING_ATTEMPTS = 20  # of a reader beside a writer; one is enough unless the writer makes a file just then
 
 
@@ -157,7 +158,8 @@ class RocksStore:
                 stop = piece[-1][0]
             else:
                 start = piece[-1][0] + b"\0"
-            size = min(2 * size, LARGEST_PIECE)
+            octets = sum([len(value) for _, value in piece])
+            size = min(2 * size, LARGEST_PIECE) if octets < LARGE_PIECE_BYTES else max(1, size // 2)
 
     def write(self, writes: Iterable[Write]) -> None:
         batch = WriteBatch(raw_mode=True)

@@ -145,13 +145,12 @@ class Alarm:
 
     def choose(self, due: Iterable[Due], now_at: int) -> list[Due]:
         """Return who to wake now, one tenant after the other in turn, and remember them as woken."""
-        self._forget_the_unanswered(now_at)
+        room = self.room(now_at)
         waiting: dict[bytes, list[Due]] = {}  # tenant -> its due actors
         for at, actor in due:
             if actor not in self._woken:
                 waiting.setdefault(actor.partition(b":")[0], []).append((at, actor))
         chosen: list[Due] = []
-        room = self.limit - len(self._woken)
         turns = [iter(dues) for dues in waiting.values()]
         while turns and len(chosen) < room:
             turns = [turn for turn in turns if _take_turn(turn, chosen, room)]
@@ -167,16 +166,17 @@ class Alarm:
             if before != now:
                 self._woken.pop(actor, None)
 
-    def unanswered(self) -> int:
-        return len(self._woken)
-
-    def _forget_the_unanswered(self, now_at: int) -> None:
-        """Drop who was woken long ago: if still due, they are woken again."""
+    def room(self, now_at: int) -> int:
+        """Return how many may be woken now. Who was woken long ago is forgotten: if still due, they are woken again."""
         while self._woken:
             actor, woken_at = next(iter(self._woken.items()))
             if now_at - woken_at < self.repeat_after_ms:
-                return
+                break
             del self._woken[actor]
+        return self.limit - len(self._woken)
+
+    def unanswered(self) -> int:
+        return len(self._woken)
 
 
 def _take_turn(turn: Iterator[Due], chosen: list[Due], room: int) -> bool:

@@ -176,6 +176,16 @@ async def test_when_the_disk_fails_nothing_is_confirmed_ever_again_and_all_stops
     assert all("make room" in reason for reason in host.stopped.values())
 
 
+async def test_a_suppression_counts_before_it_is_on_the_disk(host: EmbeddedHost, disk: SlowDisk) -> None:
+    disk.is_slow = True
+    appended = asyncio.create_task(host.log.append([NewRecord("suppressions", b"t:email:all:ann@example.com", b"{}")]))
+    await asyncio.sleep(0)
+    assert await host.suppressions.scope("t", "email", "ann@example.com", "news") == "all"
+    assert not appended.done()
+    disk.gate.release()
+    await appended
+
+
 # What is refused.
 
 
@@ -191,6 +201,23 @@ async def test_a_log_that_is_not_folded_refuses_events_until_it_is(
 
     assert len(await fold_all(partition)) == 11
     await host.log.append([new("12")])
+
+
+async def test_a_partition_that_stands_still_does_not_close_the_door_for_the_others(
+    host: EmbeddedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_log, "MOST_UNFOLDED_RECORDS", 10)
+
+    async def loop(partition: PartitionHost) -> None:
+        if partition.number == 0:
+            raise PartitionStopped("the operator has to look")
+        await fold_all(partition)
+
+    host.start({"events": loop})
+    await until(lambda: len(host.stopped) == 1)
+    for _ in range(3):
+        await host.log.append([new(str(number)) for number in range(11)])
+    assert host.log.partition("events", 0).unfolded_records() == 33, "and nothing of it is lost"
 
 
 async def test_large_events_are_refused_by_their_bytes(host: EmbeddedHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ class GroupSync:
         self._write_pending, self._sync, self._on_failure = write_pending, sync, on_failure
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fsync")
         self._waiting: list[asyncio.Future[None]] = []
+        self._covered: list[asyncio.Future[None]] = []  # by the sync that runs
         self._running: asyncio.Future[None] | None = None
         self._begins = False
         self._failure: Exception | None = None
@@ -51,7 +52,8 @@ class GroupSync:
         """Never confirm anything again."""
         if self._failure is None:
             self._failure = error
-            waiting, self._waiting = self._waiting, []
+            waiting = self._covered + self._waiting
+            self._covered, self._waiting = [], []
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_exception(error)
@@ -66,17 +68,16 @@ class GroupSync:
         except Exception as error:
             self.fail(error)
             return
-        covered, self._waiting = self._waiting, []
+        self._covered, self._waiting = self._waiting, []
         self._running = asyncio.get_running_loop().run_in_executor(self._thread, self._sync)
-        self._running.add_done_callback(lambda done: self._end(done, covered))
+        self._running.add_done_callback(self._end)
 
-    def _end(self, done: asyncio.Future[None], covered: list[asyncio.Future[None]]) -> None:
+    def _end(self, done: asyncio.Future[None]) -> None:
         self._running = None
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None:
-            self._waiting = covered + self._waiting
             self.fail(error if isinstance(error, Exception) else RuntimeError("the sync was cancelled"))
-            return
+        covered, self._covered = self._covered, []
         for waiter in covered:
             if not waiter.done():
                 waiter.set_result(None)

@@ -139,10 +139,11 @@ class EmbeddedHost:
             try:
                 await loop(partition)
                 return
-            except Fenced:
+            except Fenced as error:
+                self._logger.warning("partition given up", topic=topic, partition=number, reason=str(error))
                 return
             except PartitionStopped as error:
-                del self._owners[topic, number]  # wake nobody up in there
+                self._owners.pop((topic, number)).fence()  # wake nobody up in there
                 self.stopped[topic, number] = str(error)
                 self.metrics.partition_stopped.labels(topic, str(number)).set(1)
                 self._logger.error("partition stopped", topic=topic, partition=number, reason=str(error))

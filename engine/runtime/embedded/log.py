@@ -171,8 +171,9 @@ class EmbeddedLog:
         records = octets = 0
         for number in range(self.count):
             partition = self.partition("events", number)
-            records += partition.unfolded_records()
-            octets += partition.unfolded_bytes
+            if partition.has_reader:  # one that stands still must not stop the others: its records wait on the disk
+                records += partition.unfolded_records()
+                octets += partition.unfolded_bytes
         if records > MOST_UNFOLDED_RECORDS or octets > MOST_UNFOLDED_BYTES:
             raise Overloaded()
 
@@ -240,6 +241,11 @@ class PartitionLog:
         self._tail.clear()
         self._tail_bytes = 0
 
+    def detach(self) -> None:
+        """The reader is gone."""
+        self.has_reader, self.wake = False, _nothing
+        self._tail.clear()
+
     def has_more(self) -> bool:
         return self.next_offset < self.end
 
@@ -271,7 +277,7 @@ class PartitionLog:
             self.unfolded_bytes -= sizes.popleft()[1]
 
     def unfolded_records(self) -> int:
-        return self.end - self.position - 1 if self.has_reader else 0
+        return self.end - self.position - 1
 
     def _fill_tail(self, limit: int) -> None:
         for records in layout.read_groups(self._store, self.prefix, self.next_offset):

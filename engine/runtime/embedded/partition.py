@@ -91,6 +91,8 @@ class EmbeddedPartition:
     def ring(self) -> None:
         """Append a wake-up for actors whose timers are due (as many as `Alarm` allows)."""
         now = max(self._log.clock(), self._partition.last_at)
+        if not self.alarm.room(now):
+            return
         due = self.timers.due(now, 2 * self.alarm.limit)
         self._due.set(len(due))
         if not due:
@@ -104,8 +106,10 @@ class EmbeddedPartition:
             self._wake_ups.inc(len(chosen))
 
     def fence(self) -> None:
-        """Another one has this partition from now on."""
-        self._is_owner = False
+        """Another one has this partition from now on, or nobody."""
+        if self._is_owner:
+            self._is_owner = False
+            self._partition.detach()
         self._end_wait()
 
     def _wake_up(self, due: Due) -> NewRecord:

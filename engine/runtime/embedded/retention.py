@@ -16,7 +16,7 @@ def forget(log: EmbeddedLog, store: KeyValueStore, before_at: int) -> None:
         partition = log.partition(topic, number)
         prefix = layout.partition_prefix(topic, number)
         keep_from = _first_since(store, prefix, before_at, partition.end)
-        if partition.has_reader or partition.position >= 0:
+        if topic == "events" or partition.has_reader or partition.position >= 0:
             keep_from = min(keep_from, partition.position + 1)
         store.delete_range(layout.LOG, prefix, layout.group_key(prefix, keep_from))
 

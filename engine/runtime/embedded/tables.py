@@ -48,7 +48,7 @@ class EmbeddedDefinitions:
         if topic != "definitions":
             return
         assert record.key is not None
-        key = record.key.decode()
+        key = record.key.decode(errors="replace")
         self._decoded.pop(key, None)
         if record.value is None:
             self._bodies.pop(key, None)
