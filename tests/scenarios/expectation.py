@@ -60,6 +60,7 @@ def _fold(
     expectation: Expectation,
 ) -> None:
     catalog = Catalog()
+    users: dict[bytes, User] = {}  # of this partition: it knows of no other
     older: dict[bytes, bytes] = {}
     now = 0
     for record in records:
@@ -72,7 +73,7 @@ def _fold(
                 continue
             key = record.key or b""
             tenant, user_id = key.decode().split(":", 1)
-            known = expectation.users.get(key)
+            known = users.get(key)
             if known is None and partition_for is not None and partition_for(key) != number:
                 continue
             handled = handle(catalog, tenant, user_id, known or NOBODY, input, now, older.get(key, b""))
@@ -80,9 +81,11 @@ def _fold(
             continue
         older[key] = handled.older
         if handled.user is not (known or NOBODY):
-            expectation.users[key] = handled.user
+            users[key] = handled.user
         expectation.messages += handled.messages
         expectation.journal += handled.journal
+    assert not users.keys() & expectation.users.keys(), "a user lives in one partition"
+    expectation.users |= users
 
 
 def welcome_notes(records: Iterable[Record], patience_ms: int) -> Counter[tuple[str, str]]:

@@ -1,0 +1,225 @@
+"""`equeengage worker` processes on a real broker, producers that write to `events`, and what came of it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from engine.runtime import states
+from engine.runtime.kafka.partitioner import partition_of
+from engine.runtime.settings import Kafka
+from schemas.definitions import Definition
+from schemas.inputs import Event
+from schemas.outputs import JournalEntry, Message
+from schemas.records import Record
+from schemas.state import User
+from tests.kafka.cluster import read_topic
+from tests.scenarios.embedded_server import ROOT
+from tests.scenarios.expectation import Expectation, expect, welcome_notes
+from tests.scenarios.tale import PATIENCE_MS, TENANT, WRITE_KEY
+
+WITHIN_SECONDS = 60.0
+
+
+def environment(settings: Kafka) -> dict[str, str]:
+    """What a command needs to reach the broker."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EQUEENGAGE_")}
+    values: dict[str, Any] = {
+        "BOOTSTRAP": settings.bootstrap,
+        "PREFIX": settings.prefix,
+        "APP": settings.app,
+        "PARTITIONS": settings.partitions,
+        "REPLICATION": settings.replication,
+        "SESSION_TIMEOUT_SECONDS": settings.session_timeout_seconds,
+    }
+    kafka = {f"EQUEENGAGE_KAFKA__{name}": str(value) for name, value in values.items()}
+    return {**inherited, **kafka, "EQUEENGAGE_WRITE_KEYS": f"{TENANT}:{WRITE_KEY}"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from agents.cli import main; main()", *arguments]
+
+
+async def run(settings: Kafka, *arguments: str) -> str:
+    """Run a command to its end and return what it said."""
+    done = await asyncio.to_thread(
+        subprocess.run, command(*arguments), cwd=ROOT, env=environment(settings), capture_output=True, timeout=60
+    )
+    said = done.stdout.decode() + done.stderr.decode()
+    assert done.returncode == 0, said
+    return said
+
+
+class Worker:
+    """One worker with a data folder, over all its starts."""
+
+    def __init__(self, settings: Kafka, data: Path) -> None:
+        self.data = data
+        self._settings = settings
+        self._log = data.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command("worker", "--data", str(self.data)),
+                cwd=ROOT, env=environment(self._settings), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self.said()[-3000:]
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def assignments(self) -> int:
+        return self.said().count("partitions assigned")
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Load:
+    """A producer of its own that writes to `events` as anybody may: mostly sound events, now and then rubbish, and now and
+    then into the wrong partition. Every record is acknowledged by the broker before `end` returns."""
+
+    def __init__(self, settings: Kafka, chance: Random) -> None:
+        self._settings, self._chance = settings, chance
+        self._is_ending = False
+        self.events: Counter[str] = Counter()  # ids that were acknowledged
+        self._task = asyncio.create_task(self._produce())
+
+    async def end(self) -> None:
+        self._is_ending = True
+        await self._task
+
+    async def _produce(self) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self._settings.bootstrap, enable_idempotence=True)
+        await producer.start()
+        try:
+            for number in count():
+                if self._is_ending:
+                    return
+                sent = [await self._send(producer, key, value) for key, value in self._acts(number)]
+                await asyncio.gather(*sent)
+                await asyncio.sleep(0.005)
+        finally:
+            await producer.stop()
+
+    async def _send(self, producer: Any, key: str, value: bytes | Event) -> Any:
+        partition = self._chance.randrange(self._settings.partitions) if self._chance.random() < 0.02 else None
+        if isinstance(value, Event):
+            self.events[value.id] += 1
+            value = msgspec.json.encode(value)
+        return await producer.send(
+            f"{self._settings.prefix}.events", key=f"{TENANT}:{key}".encode(), value=value, partition=partition
+        )
+
+    def _acts(self, number: int) -> list[tuple[str, bytes | Event]]:
+        now = time.time_ns() // 1_000_000
+        user = f"u{number}"
+        acts: list[tuple[str, bytes | Event]] = [
+            (user, Event(f"{user}-s", "signed_up", now, {}, {"email": f"{user}@shop.test"}))
+        ]
+        for turn in range(self._chance.randrange(4)):
+            name = self._chance.choice(["pinged", "pinged", "answered"])
+            acts.append((f"u{max(0, number - self._chance.randrange(30))}", Event(f"{user}-{turn}", name, now)))
+        if self._chance.random() < 0.02:
+            acts.append((user, b"{rubbish"))
+        return acts
+
+
+@dataclass
+class Outcome:
+    """What stands in the topics (committed records only), and what must stand there."""
+
+    events: dict[int, list[Record]]
+    messages: list[Message]
+    journal: list[JournalEntry]
+    users: dict[bytes, User]
+    expectation: Expectation
+    described: Counter[tuple[str, str]]
+
+    @property
+    def is_complete(self) -> bool:
+        expectation = self.expectation
+        counts = (len(self.messages), len(self.journal)) == (len(expectation.messages), len(expectation.journal))
+        return counts and self.users == expectation.users and not any(user.runs for user in expectation.users.values())
+
+
+async def read_outcome(settings: Kafka) -> Outcome:
+    """Read what there is now."""
+    names = [f"{settings.prefix}.{topic}" for topic in ("messages.email", "journal", "definitions")]
+    changelog = f"{settings.app}-users-changelog"
+    messages, journal, bodies, changes = [await _read(settings, topic) for topic in [*names, changelog]]
+    events = await _read(settings, f"{settings.prefix}.events")  # last: it explains what was read before
+    definitions = [msgspec.json.decode(record.value or b"", type=Definition) for record in _all(bodies)]
+
+    def partition_for(key: bytes) -> int:
+        return partition_of(key, settings.partitions)
+
+    described: Counter[tuple[str, str]] = Counter()
+    for number, records in events.items():
+        own = [record for record in records if record.key is None or partition_for(record.key) == number]
+        described += welcome_notes((record for record in own if record.value != b"{rubbish"), PATIENCE_MS)
+    latest = {record.key or b"": record.value for record in _all(changes)}
+    return Outcome(
+        events,
+        [msgspec.json.decode(record.value or b"", type=Message) for record in _all(messages)],
+        [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in _all(journal)],
+        {key[1:]: states.decode_user(raw) for key, raw in latest.items() if raw and key.startswith(states.USER)},
+        expect({definition.key: definition for definition in definitions}, events, partition_for),
+        described,
+    )
+
+
+async def settled_outcome(settings: Kafka, workers: list[Worker]) -> Outcome:
+    """Wait until what stands there is complete, or the time is over; return it as it is then."""
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while True:
+        outcome = await read_outcome(settings)
+        if outcome.is_complete or time.monotonic() > deadline:
+            if not outcome.is_complete:
+                print(*(worker.said()[-3000:] for worker in workers), sep="\n---\n")
+            return outcome
+        await asyncio.sleep(0.5)
+
+
+async def until(condition: Callable[[], bool], what: str, within_seconds: float = WITHIN_SECONDS) -> None:
+    deadline = time.monotonic() + within_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_seconds:g} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+async def _read(settings: Kafka, topic: str) -> dict[int, list[Record]]:
+    """Return the committed records of each partition, in order."""
+    partitions: dict[int, list[Record]] = {number: [] for number in range(settings.partitions)}
+    for each in await read_topic(settings, topic):
+        partitions[each.partition].append(Record(each.offset, each.timestamp, each.key, each.value, each.headers))
+    return partitions
+
+
+def _all(partitions: dict[int, list[Record]]) -> list[Record]:
+    return [record for _, records in sorted(partitions.items()) for record in records]
