@@ -50,6 +50,20 @@ class _ConsumesNothing(BootStrategy):  # type: ignore[misc]
     enable_kafka = False
 
 
+class Batches(Channel):  # type: ignore[misc]
+    """The channel that the agent reads: one queue, from the beginning, whoever reads it.
+
+    Faust's own gives each reader a queue of its own, which is not there before the reader runs, holds everything back
+    until a consumer has partitions, and is emptied at each rebalance. A batch lost in it would stop its partition.
+    """
+
+    async def put(self, value: Asked) -> None:
+        await self.queue.put(value)
+
+    def _clone_args(self) -> dict[str, Any]:
+        return {**super()._clone_args(), "queue": self.queue}
+
+
 class PartitionsApp(faust.App):  # type: ignore[misc]
     """A Faust app whose agent reads `batches`, and whose worker owns partitions once it was told how (`own`)."""
 
@@ -91,9 +105,8 @@ def build_app(settings: Kafka, directory: Path) -> PartitionsApp:
         topic_disable_leader=True,
         autodiscover=False,
     )
-    # A queue of its own: Faust's flow control clears the one it manages, and waits for a consumer there is none of.
     flowing = FlowControlEvent(initially_suspended=False)
-    app.batches = Channel(app, queue=ThrowableQueue(maxsize=WAITING_BATCHES, flow_control=flowing))
+    app.batches = Batches(app, queue=ThrowableQueue(maxsize=WAITING_BATCHES, flow_control=flowing))
     return app
 
 

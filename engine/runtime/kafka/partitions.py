@@ -179,7 +179,7 @@ class Partitions:
             commits = partition.commits
             try:
                 await partition.open()
-                _log.debug("partition open", **labels, through=partition.through)
+                _log.info("partition open", **labels, through=partition.through)
                 await self._work.run(partition)
                 return
             except Fenced as error:
