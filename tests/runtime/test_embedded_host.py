@@ -1,6 +1,8 @@
 """That the embedded host keeps the contract of all hosts, on RocksDB, and in memory with crashes that lose the unsynced."""
 
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.host import EmbeddedHost
+from engine.runtime.embedded.readonly import ReadOnlyLog
 from engine.runtime.host import Definitions, Log, PartitionStopped, Suppressions
 from engine.runtime.store import KeyValueStore, Memory, MemoryStore, RocksStore
 from tests.runtime.host_contract import Harness, HostContract, Loop
@@ -60,3 +63,41 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 class TestEmbeddedHost(HostContract):
     """All of the contract."""
+
+
+def test_on_a_disk_that_fills_up_nothing_confirmed_is_lost_and_the_process_learns_why(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", APPEND_UNTIL_FULL, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    confirmed, _, said = done.stdout.strip().splitlines()[-1].partition(" ")  # above it: what the host has logged
+    assert "lift the file size limit" in said
+    assert 0 < int(confirmed) < 1000
+    with ReadOnlyLog.open(tmp_path) as log:
+        found = [int(record.key or b"") for record in log.read("events", b"0")]
+    assert found[: int(confirmed)] == list(range(int(confirmed)))
+
+
+ROOT = Path(__file__).parent.parent.parent
+APPEND_UNTIL_FULL = """
+import asyncio, resource, sys
+from pathlib import Path
+from engine.runtime.embedded.host import EmbeddedHost
+from engine.runtime.host import Unavailable
+from schemas.records import NewRecord
+
+async def main():
+    host = EmbeddedHost.open(Path(sys.argv[1]), 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    confirmed = 0
+    try:
+        for number in range(1000):
+            await host.log.append([NewRecord("events", b"%d" % number, bytes(1000))])
+            confirmed += 1
+    except Unavailable:
+        pass
+    print(confirmed, await asyncio.wait_for(host.failed(), 20))
+    await host.close()
+
+asyncio.run(main())
+"""

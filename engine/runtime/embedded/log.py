@@ -38,6 +38,7 @@ class EmbeddedLog:
         self._store = store
         self._partitions: dict[tuple[str, int], PartitionLog] = {}
         self._ends = {topic: layout.read_number(store, layout.end_key(topic), 0) for topic in layout.COMPACTED}
+        self._events = [self.partition("events", number) for number in range(count)]
         self._staged: list[PartitionLog] = []  # those with records not written yet
         self._staged_rows: list[Write] = []  # changes of tables not written yet
         self.has_unsynced = False
@@ -116,6 +117,8 @@ class EmbeddedLog:
     def partition(self, topic: str, number: int) -> "PartitionLog":
         partition = self._partitions.get((topic, number))
         if partition is None:
+            if topic in layout.COMPACTED:
+                raise ValueError(f"the compacted topic {topic!r} is kept as a table: nobody reads it record by record")
             if not 0 <= number < self.count:
                 raise ValueError(f"topic {topic!r} has {self.count} partitions, there is none with number {number}")
             partition = self._partitions[topic, number] = PartitionLog(self._store, topic, number, self._metrics)
@@ -169,8 +172,7 @@ class EmbeddedLog:
 
     def _refuse_if_overloaded(self) -> None:
         records = octets = 0
-        for number in range(self.count):
-            partition = self.partition("events", number)
+        for partition in self._events:
             if partition.has_reader:  # one that stands still must not stop the others: its records wait on the disk
                 records += partition.unfolded_records()
                 octets += partition.unfolded_bytes
