@@ -9,14 +9,17 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGINT and SIGTERM set. The second signal cuts off what is under way."""
+    """Yield an event that SIGINT and SIGTERM set. The second signal cuts off what is under way: KeyboardInterrupt."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     task = asyncio.current_task()
     assert task is not None
+    is_cut_off = False
 
     def ask() -> None:
+        nonlocal is_cut_off
         if stop.is_set():
+            is_cut_off = True
             task.cancel()
         stop.set()
 
@@ -24,6 +27,10 @@ def stop_signals() -> Iterator[asyncio.Event]:
         loop.add_signal_handler(number, ask)
     try:
         yield stop
+    except asyncio.CancelledError:
+        if is_cut_off:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

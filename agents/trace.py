@@ -9,7 +9,7 @@ definition of a journey its steps are told by their names alone.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +18,7 @@ from rich.text import Text
 from engine.durations import describe
 from engine.journey import Journey
 from engine.steps import Branch, Cohorts, Delay, Exit, Send, Step, WaitFor
+from schemas.inputs import ReceiptStatus
 from schemas.outputs import JournalEntry
 
 FindJourney = Callable[[str, int], Journey | None]
@@ -34,6 +35,7 @@ STYLES: dict[Mood, str] = {
 }
 
 # Only what happened to the person is worth a word; that a worker was about to call its provider is not, unless it ended there.
+LIFE = get_args(ReceiptStatus)
 FATES = {"unknown": "unknown: it may have arrived", "dropped": "kept back by the channel"}
 
 
@@ -143,8 +145,9 @@ class _Teller:
         channel = str(entry.detail.get("channel", "message"))
         template = str(entry.detail.get("template", entry.step)).partition("@")[0]
         fates = self.fates.get(entry.message, [])
-        receipts = [fate(each) for each in fates if each.kind == "receipt"]
-        told = list(dict.fromkeys(receipts))
+        receipts = [each for each in fates if each.kind == "receipt"]
+        # A click may be in the log before the provider's answer is: receipts are a set, told in the order of a mail's life.
+        told = list(dict.fromkeys(fate(each) for each in sorted(receipts, key=_stage)))
         if not told:
             told = [fate(each) for each in fates[-1:]]
         return " → ".join([f"{channel} '{template}' asked for", *told])
@@ -197,6 +200,10 @@ def fate(entry: JournalEntry) -> str:
     detail = entry.detail.get("detail", "")
     words = FATES.get(status, status)
     return f"{words} ({detail})" if detail and status not in ("accepted", "opened", "clicked") else words
+
+
+def _stage(receipt: JournalEntry) -> int:
+    return LIFE.index(receipt.reason) if receipt.reason in LIFE else len(LIFE)
 
 
 def blocked(reason: str) -> str:

@@ -44,4 +44,5 @@ def resume(
             await reached.log.append([record])
             return reached.where
 
-    typer.echo(f"{run} may go on, says the log of {asyncio.run(append())}; see: equeengage trace {user}")
+    where = asyncio.run(append())
+    typer.echo(f"that {run} may go on was appended through {where}; see: equeengage trace {user}")

@@ -53,7 +53,7 @@ def send(
             return reached.where
 
     where = asyncio.run(append())
-    typer.echo(f"{event} #{identifier} about {user} is in the log of {where}; see: equeengage trace {user}")
+    typer.echo(f"{event} #{identifier} about {user} was appended through {where}; see: equeengage trace {user}")
 
 
 def _encode_event(name: str, properties: dict[str, Any], profile: dict[str, Any]) -> tuple[bytes, str]:

@@ -82,7 +82,8 @@ def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[Jou
             return {definition.key: definition for definition in reached.definitions.all()}
 
     definitions = asyncio.run(read_definitions())
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading the journal", total=None)
         log = KafkaLog(settings.kafka, progress=lambda read, end: progress.update(task, completed=read, total=end))
         return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions

@@ -19,7 +19,7 @@ def environment(**settings: str) -> dict[str, str]:
     return {**clean, "COLUMNS": "120", "TERM": "dumb", "TZ": "UTC", **settings}
 
 
-def equeengage(*arguments: object, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+def equeengage(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         [COMMAND, *map(str, arguments)],
@@ -27,7 +27,6 @@ def equeengage(*arguments: object, cwd: Path | None = None, **settings: str) -> 
         text=True,
         timeout=PATIENCE_SECONDS * 3,
         env=environment(**settings),
-        cwd=cwd,
     )
 
 

@@ -1,11 +1,11 @@
 """That the embedded server keeps its word from start to stop to start: over HTTP in, over SMTP out."""
 
 import asyncio
-import base64
+import contextlib
 import re
 import signal
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -14,71 +14,20 @@ import pytest
 from pydantic import SecretStr
 
 from agents.admin import FILE, servers_log
-from agents.demo.mailbox import Mailbox, links_in, receiving
+from agents.demo.mailbox import Mailbox, links_in
 from agents.server import Server, ServerFailed, running
 from engine.errors import JourneyError
 from engine.runtime.host import PartitionStopped
 from engine.runtime.settings import Settings
 from schemas.inputs import Event
 from schemas.records import NewRecord
-from tests.agents.command import equeengage, serving
+from tests.agents.command import PATIENCE_SECONDS, equeengage, serving
+from tests.agents.trial import IDENTIFY, TRIAL, post, with_key, write_journey
 from tests.agents.waiting import until
-
-JOURNEY = """
-from engine import Delay, Exit, Journey, Send, WaitFor, days, on, receipt, seconds
-
-journey = Journey(
-    name="trial", version={version}, entry=on("trial_started"), start="hello",
-    steps={{
-        "hello": Send("email", template="hello", then="answer"),
-        "answer": WaitFor(receipt("hello", "clicked"), timeout=days(30), then="pause", on_timeout="done"),
-        "pause": Delay(seconds(2), then="thanks"),
-        "thanks": Send("email", template="thanks", then="done"),
-        "done": Exit(),
-    }},
-)
-"""
-IDENTIFY = {"type": "identify", "userId": "ann", "messageId": "m1", "traits": {"email": "ann@example.com"}}
-TRIAL = {"type": "track", "userId": "ann", "messageId": "m2", "event": "trial_started"}
-
-
-@pytest.fixture
-def journeys(tmp_path: Path) -> Path:
-    folder = tmp_path / "journeys"
-    (folder / "templates").mkdir(parents=True)
-    write_journey(folder)
-    for name in ("hello", "thanks"):
-        (folder / "templates" / f"{name}.subject.txt").write_text(name.capitalize())
-        (folder / "templates" / f"{name}.html").write_text(
-            f'<html><body><p>{name}</p><a href="https://shop.example/{name}">Go</a></body></html>'
-        )
-    return folder
-
-
-def write_journey(folder: Path, version: int = 1) -> None:
-    (folder / "trial.py").write_text(JOURNEY.format(version=version))
-
-
-@pytest.fixture
-async def mailbox(tmp_path: Path) -> AsyncIterator[tuple[Mailbox, str]]:
-    box = Mailbox(tmp_path / "mails")
-    async with receiving(box) as port:
-        yield box, f"smtp://127.0.0.1:{port}"
-
-
-def with_key(key: str) -> dict[str, str]:
-    return {"Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}"}
 
 
 def subjects(box: Mailbox) -> list[str]:
     return [mail.subject for mail in box.mails]
-
-
-async def post(session: aiohttp.ClientSession, url: str, *events: Mapping[str, object]) -> None:
-    async with session.post(
-        f"{url}/v1/batch", json={"batch": list(events)}, headers=with_key("s3cret-key")
-    ) as response:
-        assert response.status == 200, await response.text()
 
 
 async def test_a_mail_a_restart_and_a_click_that_moves_the_journey_on(
@@ -188,6 +137,54 @@ async def test_a_second_server_on_the_same_data_is_refused_in_one_line(tmp_path:
         assert len(second.stderr.strip().splitlines()) == 1, second.stderr
         assert str(tmp_path / "data") in second.stderr
         assert equeengage("publish", *arguments[:4]).returncode == 0, "the first one still has its door"
+        assert await asyncio.to_thread(server.stop) == 0
+
+
+def told_about(user: str, data: Path) -> str:
+    """Return a user's story without the breaks between lines."""
+    return " ".join(equeengage("trace", user, "--data", data).stdout.split())
+
+
+@contextlib.asynccontextmanager
+async def silent_mail_server() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A mail server that takes a mail and never says whether it has; yields its URL, and when it was given one."""
+    given, let_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 silent\r\n")
+        while not (line := await reader.readline()).startswith(b"DATA"):
+            if not line:
+                return
+            writer.write(b"250 fine\r\n")
+        writer.write(b"354 go on\r\n")
+        await reader.readuntil(b"\r\n.\r\n")
+        given.set()
+        await let_go.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        yield f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", given
+        let_go.set()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_mail_server_that_never_answers_holds_nobody_up(tmp_path: Path, journeys: Path, signals: int) -> None:
+    data = tmp_path / "data"
+    async with silent_mail_server() as (smtp_url, given), aiohttp.ClientSession() as session:
+        settings = {"EQUEENGAGE_WRITE_KEYS": "default:s3cret-key", "EQUEENGAGE_SMTP_URL": smtp_url}
+        with serving(tmp_path, "--data", data, "--port", 0, "--journeys", journeys, **settings) as server:
+            await post(session, server.url, IDENTIFY, TRIAL)
+            await until(given.is_set, "a mail under way")
+            server.process.send_signal(signal.SIGINT)
+            if signals == 2:  # whoever can't wait
+                await until(lambda: "stopping" in server.said, "it to begin stopping")
+                assert await asyncio.to_thread(server.stop) == 130
+                assert server.said.endswith("equeengage: stopped\n")
+            else:
+                assert await asyncio.to_thread(server.process.wait, PATIENCE_SECONDS) == 0, server.said
+    with serving(tmp_path, "--data", data, "--port", 0, "--journeys", journeys) as server:
+        await until(lambda: "unknown: it may have arrived" in told_about("ann", data), "the fate of the mail")
         assert await asyncio.to_thread(server.stop) == 0
 
 

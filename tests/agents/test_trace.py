@@ -158,6 +158,12 @@ def test_what_the_channel_does_is_part_of_the_message() -> None:
     assert fate(attempt, unknown) == " → unknown: it may have arrived"
 
 
+def test_a_click_that_is_in_the_log_before_the_answer_of_the_provider_is_told_after_it() -> None:
+    sent = entry("sent", message="r:2", run="r", detail={"channel": "email", "template": "a@1"})
+    receipts = [entry("receipt", message="r:2", reason=status) for status in ("clicked", "accepted", "opened")]
+    assert tell([sent, *receipts])[0].text == "email 'a' asked for → accepted → opened → clicked"
+
+
 def test_a_receipt_whose_message_is_no_longer_in_the_journal_is_told_alone() -> None:
     late = entry("receipt", message="r:2", journey="welcome", version=1, run="r", reason="opened")
     assert [said.text for said in tell([late])] == ["an earlier message: opened"]
