@@ -4,6 +4,7 @@
     journeys/*.json                    journeys written as JSON
     journeys/templates/<name>.html     a mail; `<name>.subject.txt` its subject, `<name>.txt` its text (else made from the html)
     journeys/templates/<name>.json     the body of a webhook
+    journeys/schemas/                  what events are declared to hold: see `agents/event_schemas.py`
 
 Modules are loaded by their path, under a name of their own: the folder needn't be a package or on any path.
 """
@@ -11,7 +12,7 @@ Modules are loaded by their path, under a name of their own: the folder needn't 
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ class Folder:
     path: Path
     journeys: list[Journey]
     templates: dict[str, dict[str, str]]
+    files: dict[str, Path] = field(default_factory=dict)  # journey -> the file it is written in
 
 
 def read_folder(path: Path) -> Folder:
@@ -47,13 +49,14 @@ def read_folder(path: Path) -> Folder:
                 f"{file}: a journey in {other} is called {journey.name!r} already; a name is one journey"
             )
     journeys = [found[name][1] for name in sorted(found)]
-    return Folder(path, journeys, dict(_templates(path / "templates")))
+    files = {name: file for name, (file, _) in found.items()}
+    return Folder(path, journeys, dict(_templates(path / "templates")), files)
 
 
 def _journeys(path: Path) -> Iterator[tuple[Path, Journey]]:
     for file in sorted(path.iterdir()):
         if file.suffix == ".py" and not file.name.startswith(("_", "test_", "conftest")):
-            for value in vars(_module(file)).values():
+            for value in vars(run_module(file)).values():
                 if isinstance(value, Journey):
                     yield file, value
         elif file.suffix == ".json":
@@ -63,8 +66,8 @@ def _journeys(path: Path) -> Iterator[tuple[Path, Journey]]:
                 raise JourneyError(f"{file}: {error}") from None
 
 
-def _module(file: Path) -> ModuleType:
-    """Run a journey's module. What it raises becomes one line that says where."""
+def run_module(file: Path) -> ModuleType:
+    """Run a module by its path and return it. What it raises becomes a JourneyError: one line that says where."""
     place = file.resolve()
     name = f"_journeys_{sha256(str(place).encode()).hexdigest()[:12]}_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, place)
