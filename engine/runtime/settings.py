@@ -71,7 +71,6 @@ class Settings(BaseSettings):
     allowed_webhook_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)  # may be http, may be private
     kafka: Kafka = Field(default_factory=Kafka)
     partitions: int = Field(4, ge=1, le=64)  # embedded; fixed once the data folder exists
-    accept_clock: bool = False  # embedded: go on although this machine's clock is far behind the log's
     retention_days: float = Field(7.0, gt=0)  # embedded: how long the log keeps its records
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -195,7 +195,7 @@ class EmbeddedHost:
                 raise PartitionStopped(
                     f"the last record of {topic}-{number} was appended {timedelta(milliseconds=ahead_ms)} after what this"
                     " machine's clock shows: set the clock right; if it is right (and was wrong before), start once"
-                    " with EQUEENGAGE_ACCEPT_CLOCK=true, and timers stand still until it has caught up"
+                    " with --accept-clock, and timers stand still until it has caught up"
                 )
 
     def _stop_everything(self, error: PartitionStopped) -> None:
