@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from engine.runtime.kafka import topics
@@ -96,6 +96,19 @@ async def make_anew(settings: Kafka, topic: str) -> None:
 
         await until(is_gone, f"{topic} is deleted")
     assert await topics.create(settings) == [topic]
+
+
+async def enlarge(settings: Kafka, topic: str, count: int) -> None:
+    """Give a topic more partitions, and return when it has them."""
+    name = f"{settings.prefix}.{topic}"
+    async with operator(settings) as admin:
+        await admin.create_partitions({name: NewPartitions(count)})
+
+        async def has_them() -> bool:
+            (described,) = await admin.describe_topics([name])
+            return len(described["partitions"]) == count
+
+        await until(has_them, f"{topic} has {count} partitions")
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """A worker owns partitions, folds what is in them, and finds everything again."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.runtime.host import PartitionHost
-from engine.runtime.kafka import topics
+from engine.runtime.kafka import clients, topics
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.log import KafkaLog
 from engine.runtime.kafka.partition_store import PartitionStore
@@ -22,6 +23,7 @@ from tests.kafka.cluster import (
     configure,
     delete_all_records,
     ends_of,
+    enlarge,
     make_anew,
     messages,
     produce,
@@ -211,7 +213,10 @@ async def test_an_idle_partition_survives_that_retention_empties_its_log(
         await all_is_as_expected(kafka_settings, KEYS + KEYS)
 
 
-async def test_a_batch_that_is_too_large_for_a_topic_loses_nothing(kafka_settings: Kafka, tmp_path: Path) -> None:
+async def test_a_batch_that_is_too_large_for_a_topic_loses_nothing(
+    kafka_settings: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "BATCH_BYTES", 24_000)  # or it would have to be halved nine times
     await topics.create(kafka_settings)
     for topic in (topics.changelog_name(kafka_settings, "users"), f"{kafka_settings.prefix}.messages.email"):
         await configure(kafka_settings, topic, {"max.message.bytes": "3000"})
@@ -223,8 +228,9 @@ async def test_a_batch_that_is_too_large_for_a_topic_loses_nothing(kafka_setting
 
 
 async def test_a_state_that_no_topic_takes_stops_its_partition_and_no_other(
-    kafka_settings: Kafka, tmp_path: Path
+    kafka_settings: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(clients, "BATCH_BYTES", 24_000)  # or it would have to be halved nine times
     await topics.create(kafka_settings)
     await configure(kafka_settings, topics.changelog_name(kafka_settings, "users"), {"max.message.bytes": "3000"})
     giant = KEYS[0]
@@ -324,3 +330,14 @@ async def test_a_mismatch_of_the_topics_is_refused_in_one_line(kafka_settings: K
     with pytest.raises(topics.TopicError, match=r"has 4 partitions and must have 8.*KAFKA__PARTITIONS=4"):
         async with worker(other, tmp_path):
             pass
+
+
+async def test_a_topic_that_is_given_more_partitions_ends_the_process(kafka_settings: Kafka, tmp_path: Path) -> None:
+    """Keys would belong elsewhere from one record to the next, and their states would stay behind."""
+    await topics.create(kafka_settings)
+    async with worker(kafka_settings, tmp_path) as partitions:
+        await all_are_open(partitions)
+        await enlarge(kafka_settings, "events", 6)
+        await partitions._consumer._client.force_metadata_update()  # it would learn of it within five minutes
+        with pytest.raises(topics.TopicError, match="was given more partitions while we ran"):
+            await asyncio.wait_for(partitions.failed, 30)

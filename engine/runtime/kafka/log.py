@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,7 +13,7 @@ from engine.runtime.kafka import clients
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.partitioner import partition_of
 from engine.runtime.kafka.topics import TopicError, topic_name
-from engine.runtime.kafka.transactions import Content, Place, TransactionalWriter
+from engine.runtime.kafka.transactions import BatchTooLarge, Content, Place, TransactionalWriter
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
 from schemas.records import NewRecord, Record
@@ -58,8 +58,7 @@ class KafkaLog:
             contents.setdefault(self._place(record), []).append(_content(record))
         writer = TransactionalWriter(self._settings, f"{self._settings.app}-publisher")
         try:
-            await writer.fence()
-            await writer.write(contents)
+            await _write(writer, contents)
         except (KafkaError, OSError) as error:
             raise Unavailable(f"the broker at {self._settings.bootstrap} did not take it: {error!r}") from error
         finally:
@@ -96,6 +95,16 @@ class KafkaLog:
         if number is None:
             number = partition_of(record.key or b"", self._settings.partitions)
         return topic_name(self._settings, record.topic), number
+
+
+async def _write(writer: TransactionalWriter, contents: Mapping[Place, list[Content]]) -> None:
+    while True:
+        await writer.fence()
+        try:
+            await writer.write(contents)
+        except BatchTooLarge:  # it halves the batches each time, and ends by itself
+            continue
+        return
 
 
 def _content(record: NewRecord) -> Content:

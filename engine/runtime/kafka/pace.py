@@ -6,6 +6,7 @@ none below a tenth of a core, all of it from three tenths on, and what is betwee
 """
 
 import time
+from collections.abc import Callable
 
 LONGEST_PAUSE_SECONDS = 0.02
 NO_PAUSE_BELOW, LONGEST_PAUSE_FROM = 0.1, 0.3  # of one core
@@ -14,21 +15,24 @@ SHORT_BATCH = 0.25  # of what was asked for: a fuller one is a backlog, which is
 
 
 class Pace:
-    """Shared by the partitions of a process."""
+    """Shared by the partitions of a process. `clock` and `cpu_clock` tell seconds."""
 
-    def __init__(self) -> None:
-        self._measured_at = time.monotonic()
-        self._cpu_seconds = time.process_time()
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, cpu_clock: Callable[[], float] = time.process_time
+    ) -> None:
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._measured_at = clock()
+        self._cpu_seconds = cpu_clock()
         self._pause_seconds = 0.0
 
     def pause_seconds(self, records: int, limit: int) -> float:
         """How long to wait after a batch of so many records, of at most `limit`."""
         if not records or records >= limit * SHORT_BATCH:
             return 0.0
-        now = time.monotonic()
+        now = self._clock()
         elapsed = now - self._measured_at
         if elapsed >= MEASURED_EVERY_SECONDS:
-            cpu_seconds = time.process_time()
+            cpu_seconds = self._cpu_clock()
             load = (cpu_seconds - self._cpu_seconds) / elapsed
             share = (load - NO_PAUSE_BELOW) / (LONGEST_PAUSE_FROM - NO_PAUSE_BELOW)
             self._pause_seconds = LONGEST_PAUSE_SECONDS * min(1.0, max(0.0, share))

@@ -162,6 +162,9 @@ class KafkaPartition:
             self._under_way.cancel()
             await asyncio.gather(self._under_way, return_exceptions=True)
             self._under_way = None
+        consumer = self._process.consumer
+        if self._source in consumer.assignment():
+            consumer.pause(self._source)  # what nobody takes would hold up the fetches of the others
         store, self._store = self._store, None
         if store is not None:
             if self._is_fenced_off:
@@ -240,6 +243,7 @@ class KafkaPartition:
             begin = (await process.consumer.beginning_offsets([source]))[source]
             raise PartitionStopped(_gap(source, self.through + 1, begin)) from error
         except IllegalStateError:  # no longer assigned: the revocation is about to stop this loop
+            await asyncio.sleep(timeout_seconds)
             return ()
 
     async def _wait_for_records(self, limit: int, timeout_seconds: float) -> Sequence[Record]:

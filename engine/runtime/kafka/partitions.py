@@ -26,6 +26,7 @@ from engine.runtime.host import Fenced, PartitionHost, PartitionStopped
 from engine.runtime.kafka import clients, topics
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.partition import KafkaPartition, Process
+from engine.runtime.kafka.transactions import BatchTooLarge
 from engine.runtime.kafka.wake_ups import BrokerClock, WakeUps
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
@@ -153,6 +154,14 @@ class Partitions:
         if self._is_stopping:  # a rebalance that was under way when we were stopped
             return
         mine = set(numbers)
+        if max(mine, default=0) >= self._settings.partitions:
+            self._fail(
+                topics.TopicError(
+                    f"topic {self._topic} was given more partitions while we ran, and users would move between them; "
+                    f"it must have {self._settings.partitions}, as all our topics"
+                )
+            )
+            return
         for number in mine:  # Until a partition is opened nothing of it is fetched; where from is the store's to say.
             source = TopicPartition(self._topic, number)
             self._consumer.seek(source, 0)
@@ -194,6 +203,10 @@ class Partitions:
                 self.stopped[partition.number] = str(error)
                 await partition.close()
                 return
+            except BatchTooLarge as error:
+                _log.info("partition opened anew", **labels, reason=str(error))
+                await partition.close()
+                continue
             except Exception:
                 if partition.commits > commits:
                     pause_seconds = FIRST_PAUSE_SECONDS
@@ -239,8 +252,7 @@ class Partitions:
             try:
                 self._consumer._coordinator.check_errors()  # there is no public way to learn that it has died
             except Exception as error:
-                if not self.failed.done():
-                    self.failed.set_exception(error)
+                self._fail(error)
                 return
             await self._commit_hints()
             for number, partition in list(self._owned.items()):
@@ -249,6 +261,11 @@ class Partitions:
                         lag = await partition.lag()
                         if number in self._owned:
                             self._metrics.lag_records.labels(self._work.topic, str(number)).set(lag)
+
+    def _fail(self, error: Exception) -> None:
+        """Let the process end, so that whoever looks after it starts it again."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
     async def _commit_hints(self) -> None:
         async with self._hint_lock:
