@@ -34,8 +34,9 @@ STYLES: dict[Mood, str] = {
     "quiet": "dim",
 }
 
+LIFE = get_args(ReceiptStatus)  # in the order in which it happens to a mail
+
 # Only what happened to the person is worth a word; that a worker was about to call its provider is not, unless it ended there.
-LIFE = get_args(ReceiptStatus)
 FATES = {"unknown": "unknown: it may have arrived", "dropped": "kept back by the channel"}
 
 
@@ -85,7 +86,8 @@ class _Teller:
         return story
 
     def _say(self, index: int, entry: JournalEntry, same_walk: bool) -> tuple[str, Mood]:
-        match entry.kind:
+        kind: str = entry.kind  # a journal written by a newer version has kinds that this one does not know
+        match kind:
             case "entered":
                 key = f" ({entry.detail['key']})" if "key" in entry.detail else ""
                 return f"entered{key}, because {because(entry.cause)}", "begin"
@@ -113,8 +115,12 @@ class _Teller:
                 return f"not entered although {because(entry.cause)}: {entry.reason}", "quiet"
             case "dropped":
                 return f"{dropped(entry)}", "quiet"
+            case "attempt" | "retry" | "receipt":
+                return "", "plain"  # told with the message
             case _:
-                return "", "plain"
+                return f"{entry.kind.replace('_', ' ')} at '{entry.step}'" + f": {entry.reason}" * bool(
+                    entry.reason
+                ), "plain"
 
     def _arrival(self, index: int, entry: JournalEntry) -> str:
         step = self._step(entry)
@@ -138,8 +144,10 @@ class _Teller:
                 )
             case Send() | Exit():
                 return ""  # its own sentence follows: what was sent or kept back, or that the run left
-            case _:
+            case None:
                 return f"arrived at '{entry.step}'"
+            case _:
+                return f"at '{entry.step}': {step.describe()}"
 
     def _message(self, entry: JournalEntry) -> str:
         channel = str(entry.detail.get("channel", "message"))
