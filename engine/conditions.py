@@ -6,29 +6,40 @@ messages. What is absent compares as nothing at all: it equals nothing, is above
 everything. `!=` is the exact opposite of `==`, so a user without a tier is among those whose tier isn't gold.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, overload
 
+import xxhash
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass, rebuild_dataclass
 
-from engine.durations import describe
+from engine.durations import describe, milliseconds
+from engine.operators import (
+    Operator,
+    Scalar,
+    Value,
+    compare,
+    compare_dates,
+    problem_with,
+    read,
+    turning_points,
+)
 from schemas.inputs import ReceiptStatus
-from schemas.state import Sent
-
-Scalar = bool | int | float | str | None
-Value = Scalar | tuple[Scalar, ...]
-Operator = Literal["==", "!=", ">", ">=", "<", "<=", "in", "contains", "exists"]
+from schemas.state import Sent, Track
 
 # A misspelt field in a JSON definition is an error, not silence; JSON has no infinity.
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Facts:
-    """What a condition is judged against. `name` is None where no event is at hand; `here` is the present step's message."""
+    """What a condition is judged against.
 
-    __slots__ = ("here", "name", "profile", "properties", "sends")
+    `name` is None where no event is at hand; `here` is the present step's message; `history` what was tracked of earlier
+    events. With `since`, an event counts as being at hand if it has occurred since then (a wait's lookback).
+    """
+
+    __slots__ = ("answers", "here", "history", "name", "now", "profile", "properties", "sends", "since")
 
     def __init__(
         self,
@@ -37,12 +48,20 @@ class Facts:
         properties: Mapping[str, Any] = {},
         sends: Mapping[str, Sent] = {},
         here: Sent | None = None,
+        answers: Mapping[str, Any] = {},
+        history: Mapping[str, Track] = {},
+        now: int = 0,
+        since: int | None = None,
     ) -> None:
         self.profile = profile
         self.name = name
         self.properties = properties
         self.sends = sends
         self.here = here
+        self.answers = answers
+        self.history = history
+        self.now = now
+        self.since = since
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -52,13 +71,14 @@ class Where:
     field: str
     op: Operator
     value: Value = None
+    duration: timedelta | None = None
     kind: Literal["where"] = "where"
 
     def holds(self, facts: Facts) -> bool:
-        return compare(read(facts.properties, self.field), self.op, self.value)
+        return _judge(facts.properties, self, facts.now)
 
     def __str__(self) -> str:
-        return _phrase(self.field, self.op, self.value)
+        return _phrase(self.field, self)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -68,13 +88,41 @@ class Profile:
     field: str
     op: Operator
     value: Value = None
+    duration: timedelta | None = None
     kind: Literal["profile"] = "profile"
 
     def holds(self, facts: Facts) -> bool:
-        return compare(read(facts.profile, self.field), self.op, self.value)
+        return _judge(facts.profile, self, facts.now)
 
     def __str__(self) -> str:
-        return _phrase(f"profile.{self.field}", self.op, self.value)
+        return _phrase(f"profile.{self.field}", self)
+
+
+@dataclass(frozen=True, config=FORBID)
+class Answer:
+    """Something in the answer that a Call of this run got: `step.path`."""
+
+    field: str
+    op: Operator
+    value: Value = None
+    duration: timedelta | None = None
+    kind: Literal["answer"] = "answer"
+
+    def holds(self, facts: Facts) -> bool:
+        return _judge(facts.answers, self, facts.now)
+
+    def __str__(self) -> str:
+        return _phrase(f"answer.{self.field}", self)
+
+
+Comparison = Where | Profile | Answer
+
+
+def _judge(values: Mapping[str, Any], condition: Comparison, now: int) -> bool:
+    found = read(values, condition.field)
+    if condition.duration is not None:
+        return compare_dates(found, condition.op, milliseconds(condition.duration), now)
+    return compare(found, condition.op, condition.value)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -86,10 +134,84 @@ class On:
     kind: Literal["on"] = "on"
 
     def holds(self, facts: Facts) -> bool:
-        return facts.name == self.name and all([condition.holds(facts) for condition in self.where])
+        if facts.name == self.name:
+            return all([condition.holds(facts) for condition in self.where])
+        if facts.since is None:
+            return False
+        track = facts.history.get(tracker_id(self))
+        return track is not None and any([at >= facts.since for at, _ in track.recent])
 
     def __str__(self) -> str:
         return " and ".join([self.name, *map(str, self.where)])
+
+
+@dataclass(frozen=True, config=FORBID)
+class Did:
+    """What the user has done so far: how often, how much, or for the first time, ever or within a time up to now.
+
+    The event at hand counts. Windows are exact up to 256 occurrences in them.
+    """
+
+    event: On
+    at_least: int | None = Field(default=None, ge=1, le=256)
+    at_most: int | None = Field(default=None, ge=0, le=255)
+    within: timedelta | None = Field(default=None, gt=timedelta(0))
+    total: str | None = None  # the property that is summed up
+    total_at_least: float | None = None
+    first: bool = False  # the first time of all lies within
+    kind: Literal["did"] = "did"
+
+    def __post_init__(self) -> None:
+        if (self.total is None) is not (self.total_at_least is None):
+            raise ValueError("did: `total` names a property and `total_at_least` says how much; they go together")
+        if self.first and self.within is None:
+            raise ValueError("did: the first time needs `within`")
+
+    def holds(self, facts: Facts) -> bool:
+        track = facts.history.get(tracker_id(self.event, self.total))
+        if track is None:
+            return self.at_least is None and self.at_most is not None
+        since = None if self.within is None else facts.now - milliseconds(self.within)
+        if self.first:
+            return since is not None and track.first_at >= since
+        if since is None:
+            count, total = track.count, track.total
+        else:
+            inside = [value for at, value in track.recent if at >= since]
+            count, total = len(inside), sum(inside)
+        least = self.at_least if self.at_least is not None else (0 if self.at_most is not None else 1)
+        if count < least or (self.at_most is not None and count > self.at_most):
+            return False
+        return self.total_at_least is None or total >= self.total_at_least
+
+    @property
+    def keep(self) -> int:
+        """How many occurrences must be remembered to judge this."""
+        if self.within is None or self.first:
+            return 0
+        return MAX_KEPT if self.total is not None else max(self.at_least or 1, (self.at_most or 0) + 1)
+
+    def __str__(self) -> str:
+        often = []
+        if self.first:
+            often.append("for the first time")
+        if self.at_least is not None:
+            often.append(f"at least {self.at_least} times" if self.at_least > 1 else "at least once")
+        if self.at_most is not None:
+            often.append(f"at most {self.at_most} times" if self.at_most else "not at all")
+        if self.total is not None:
+            often.append(f"{self.total} at least {self.total_at_least:g} in all")
+        if self.within is not None:
+            often.append(f"within {describe(self.within)}")
+        return " ".join(["did", str(self.event), *often])
+
+
+MAX_KEPT = 256  # occurrences of one tracked event: 3 KiB
+
+
+def tracker_id(event: On, total: str | None = None) -> str:
+    """Return the name under which what happened is tracked: the same for the same question, in every journey."""
+    return xxhash.xxh64_hexdigest(f"{event}|{total or ''}".encode())[:12]
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -144,9 +266,11 @@ class Not:
         return f"not {_bracket(self.condition)}"
 
 
-Condition = Annotated[Where | Profile | On | ReceiptOf | AllOf | AnyOf | Not, Field(discriminator="kind")]
+Condition = Annotated[
+    Where | Profile | Answer | On | Did | ReceiptOf | AllOf | AnyOf | Not, Field(discriminator="kind")
+]
 
-for _kind in (On, AllOf, AnyOf, Not):
+for _kind in (On, Did, AllOf, AnyOf, Not):
     rebuild_dataclass(_kind, force=True)  # type: ignore[arg-type]
 
 
@@ -172,14 +296,36 @@ def on(name: str, *where: Condition, within: timedelta | None = None, value: str
     return event if within is None else Goal(event, within, value)
 
 
-def where(field: str, op: Operator, value: Value | Sequence[Scalar] = None) -> Where:
+Given = Value | Sequence[Scalar] | timedelta
+
+
+def where(field: str, op: Operator, value: Given = None) -> Where:
     """A property of the event; dots reach into objects: `where("address.city", "==", "Lyon")`."""
-    return Where(field, op, _frozen(value))
+    return Where(field, op, *_split(value))
 
 
-def profile(field: str, op: Operator, value: Value | Sequence[Scalar] = None) -> Profile:
-    """An attribute of the user; dots reach into objects."""
-    return Profile(field, op, _frozen(value))
+def profile(field: str, op: Operator, value: Given = None) -> Profile:
+    """An attribute of the user: `profile("tier", "==", "gold")`, `profile("trial_ends", "within_next", days(3))`."""
+    return Profile(field, op, *_split(value))
+
+
+def answer(field: str, op: Operator, value: Given = None) -> Answer:
+    """Something in the answer a Call got: `answer("score_lead.score", ">", 50)` for the step "score_lead"."""
+    return Answer(field, op, *_split(value))
+
+
+def did(
+    event: str | On,
+    *,
+    at_least: int | None = None,
+    at_most: int | None = None,
+    within: timedelta | None = None,
+    total: str | None = None,
+    total_at_least: float | None = None,
+    first: bool = False,
+) -> Did:
+    """What the user has done: `did("order_placed", at_least=3, within=days(30))`; once, ever, if nothing more is said."""
+    return Did(On(event) if isinstance(event, str) else event, at_least, at_most, within, total, total_at_least, first)
 
 
 def receipt(step: str, status: ReceiptStatus) -> ReceiptOf:
@@ -216,8 +362,11 @@ def event_names(condition: Condition) -> frozenset[str] | None:
             return None
 
 
-def leaves(condition: Condition) -> Iterator[Where | Profile | On | ReceiptOf]:
-    """Yield the conditions that have no parts, and every On together with its parts."""
+Leaf = Where | Profile | Answer | On | Did | ReceiptOf
+
+
+def leaves(condition: Condition) -> Iterator[Leaf]:
+    """Yield the conditions that have no parts, and every On and Did together with its parts."""
     match condition:
         case AllOf() | AnyOf():
             for part in condition.conditions:
@@ -228,98 +377,60 @@ def leaves(condition: Condition) -> Iterator[Where | Profile | On | ReceiptOf]:
             yield condition
             for part in condition.where:
                 yield from leaves(part)
+        case Did():
+            yield condition
+            yield from leaves(condition.event)
         case _:
             yield condition
 
 
-class _Absent:
-    """What reading an attribute that isn't there gives."""
-
-    __slots__ = ()
-
-
-ABSENT = _Absent()
-
-
-def read(values: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a path, or ABSENT. A name that contains dots itself is found first."""
-    found = values.get(path, ABSENT)
-    if found is ABSENT and "." in path:
-        found = values
-        for part in path.split("."):
-            if not isinstance(found, Mapping) or part not in found:
-                return ABSENT
-            found = found[part]
-    return found
-
-
-def compare(found: Any, op: Operator, value: Value) -> bool:
-    """Compare strictly by kind: "5" isn't 5, true isn't 1. Values that have no order are neither above nor below."""
-    return OPERATORS[op](found, value)
+def turns(condition: Condition, facts: Facts) -> Iterator[int]:
+    """Yield the instants (ms) at which time alone may change whether the condition holds, in no order."""
+    match condition:
+        case AllOf() | AnyOf():
+            for part in condition.conditions:
+                yield from turns(part, facts)
+        case Not():
+            yield from turns(condition.condition, facts)
+        case Did() if condition.within is not None:
+            track = facts.history.get(tracker_id(condition.event, condition.total))
+            if track is not None:
+                ends = milliseconds(condition.within) + 1
+                yield from (
+                    at + ends for at in ([track.first_at] if condition.first else [at for at, _ in track.recent])
+                )
+        case Profile() | Answer() | Where() if condition.duration is not None:
+            values = {"profile": facts.profile, "answer": facts.answers, "where": facts.properties}[condition.kind]
+            yield from turning_points(read(values, condition.field), milliseconds(condition.duration))
 
 
-def _equal(found: Any, value: Any) -> bool:
-    if found is ABSENT or isinstance(found, bool) is not isinstance(value, bool):
-        return False
-    return bool(found == value)
+def depends_on_time(condition: Condition) -> bool:
+    """Can the condition come true or false because time passes, with nothing happening?"""
+    return any(getattr(leaf, "within", None) or getattr(leaf, "duration", None) for leaf in leaves(condition))
 
 
-def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    def judge(found: Any, value: Any) -> bool:
-        if isinstance(found, bool) or isinstance(value, bool):
-            return False
-        numbers = isinstance(found, int | float) and isinstance(value, int | float)
-        texts = isinstance(found, str) and isinstance(value, str)
-        return (numbers or texts) and test(found, value)
-
-    return judge
-
-
-def _contains(found: Any, value: Any) -> bool:
-    if isinstance(found, str):
-        return isinstance(value, str) and value in found
-    return isinstance(found, list | tuple) and any(_equal(item, value) for item in found)
-
-
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": _equal,
-    "!=": lambda found, value: not _equal(found, value),
-    ">": _ordered(lambda found, value: found > value),
-    ">=": _ordered(lambda found, value: found >= value),
-    "<": _ordered(lambda found, value: found < value),
-    "<=": _ordered(lambda found, value: found <= value),
-    "in": lambda found, value: isinstance(value, tuple) and any(_equal(found, item) for item in value),
-    "contains": _contains,
-    "exists": lambda found, value: (found is not ABSENT and found is not None) is not (value is False),
-}
-
-
-def _frozen(value: Value | Sequence[Scalar]) -> Value:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return value
-    return tuple(value)
-
-
-def _phrase(subject: str, op: Operator, value: Value) -> str:
+def _phrase(subject: str, condition: Comparison) -> str:
+    op, value = condition.op, condition.value
+    if condition.duration is not None:
+        return f"{subject} {op} {describe(condition.duration)}"
     if op == "exists":
         return f"{subject} is {'absent' if value is False else 'present'}"
     shown = list(value) if isinstance(value, tuple) else value
     return f"{subject} {op} {shown!r}"
 
 
+def _split(value: Given) -> tuple[Value, timedelta | None]:
+    """Return (value, duration): one of them is given."""
+    if isinstance(value, timedelta):
+        return None, value
+    return (value if isinstance(value, str) or not isinstance(value, Sequence) else tuple(value)), None
+
+
+def problem_of(condition: Comparison) -> str:
+    """Say why a comparison can never hold, or nothing."""
+    problem = problem_with(condition.op, condition.value, condition.duration is not None)
+    return f"has `{condition}`: {problem}" if problem else ""
+
+
 def _bracket(condition: Condition) -> str:
     return f"({condition})" if isinstance(condition, AllOf | AnyOf) else str(condition)
-
-
-def problem_of(condition: Where | Profile) -> str:
-    """Say why an operator can never hold for the value it is given, or nothing."""
-    match condition.op, condition.value:
-        case "in", value if not isinstance(value, tuple):
-            return f"has `{condition}`: 'in' needs a list of values, such as [{value!r}]"
-        case ((">" | ">=" | "<" | "<="), value) if isinstance(value, bool | tuple) or value is None:
-            return f"has `{condition}`: {condition.op!r} needs a number or a text to compare with"
-        case (("==" | "!="), tuple() as value):
-            return f"has `{condition}`: to compare with several values write 'in', {list(value)!r}"
-        case "exists", value if value is not None and not isinstance(value, bool):
-            return f"has `{condition}`: 'exists' takes True, False or nothing, not {value!r}"
-    return ""

@@ -14,12 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.policy import Policy
 from schemas.definitions import Definition
 
 PARTS = ("subject", "html", "text", "json")
 MAX_BODY_BYTES = 900_000  # a definition is one record, and a broker takes 1 MB unless told otherwise
 
 _JOURNEY = TypeAdapter(Journey)
+_POLICY = TypeAdapter(Policy)
 
 
 def freeze(tenant: str, journey: Journey, templates: Mapping[str, Mapping[str, str]]) -> list[Definition]:
@@ -49,10 +51,27 @@ def freeze_template(tenant: str, name: str, parts: Mapping[str, str]) -> Definit
 
 def thaw(definition: Definition) -> Journey:
     """Return the journey of a definition. Raises JourneyError if the body isn't one, or isn't what its hash says."""
+    return load(_checked(definition))
+
+
+def freeze_policy(tenant: str, policy: Policy) -> Definition:
+    """Return the definition to publish for a policy."""
+    return _definition(tenant, "policy", policy.name, policy.version, _POLICY.dump_json(policy))
+
+
+def thaw_policy(definition: Definition) -> Policy:
+    """Return the policy of a definition. Raises JourneyError if the body isn't one, or isn't what its hash says."""
+    try:
+        return _POLICY.validate_json(_checked(definition))
+    except ValidationError as error:
+        raise JourneyError(explain(error)) from None
+
+
+def _checked(definition: Definition) -> bytes:
     body = bytes(definition.body)
     if sha256(body).hexdigest() != definition.hash:
         raise JourneyError(f"{definition.key}: the body is not the one that was published (its SHA-256 differs)")
-    return load(body)
+    return body
 
 
 def dump(journey: Journey) -> bytes:

@@ -11,10 +11,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from engine.conditions import FORBID, Condition, Goal, On, Profile, ReceiptOf, Where, event_names, leaves, problem_of
+from engine.conditions import (
+    FORBID,
+    Answer,
+    Condition,
+    Goal,
+    Leaf,
+    Profile,
+    ReceiptOf,
+    Where,
+    leaves,
+    problem_of,
+)
 from engine.durations import days, describe
+from engine.entries import Api, Changed, Entry, Schedule, names_of
 from engine.errors import JourneyError
-from engine.steps import AnyStep, Send
+from engine.steps import AnyStep, Call, Send
 
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
@@ -69,6 +81,25 @@ def after(duration: timedelta) -> After:
     return After(duration)
 
 
+@dataclass(frozen=True, config=FORBID)
+class EntryCap:
+    """At most so many runs of the journey begin within any such time, over all users."""
+
+    most: int = Field(ge=1)
+    within: timedelta = Field(gt=timedelta(0))
+
+
+@dataclass(frozen=True, config=FORBID)
+class AtMost:
+    """What the author promises: no user gets more messages of this journey within such a time. Lint proves it or refuses."""
+
+    messages: int = Field(ge=0)
+    within: timedelta = Field(gt=timedelta(0))
+
+
+EXIT = "exit"  # in `moves`: the run ends
+
+
 @dataclass(frozen=True, kw_only=True, config=FORBID)
 class Journey:
     """A journey as its author writes it.
@@ -76,18 +107,27 @@ class Journey:
     entry: the event (with its condition) that begins a run. key: the property that tells runs of one user apart, such as
     a cart's id. reentry: `once`, `after(duration)` or `always`; at most one run per journey and key is live. exit_on: ends
     the run wherever it is. goal: what the journey is for. late_after: an event that occurred longer than this before it
-    arrived enters nobody. Raises JourneyError, which names journey, version, step and the nearest right name.
+    arrived enters nobody. priority: who gets the last place under a cap among sends due at the same input; higher first.
+    holdout: percent of users who run through it and get nothing. entry_cap: see EntryCap. at_most: see AtMost. moves: where
+    runs of earlier versions go when this one is activated, by the step they wait at (EXIT ends them).
+
+    Raises JourneyError, which names journey, version, step and the nearest right name.
     """
 
     name: str = Field(pattern=NAME)
     version: int = Field(ge=1, le=999_999)
-    entry: Condition
+    entry: Entry
     start: str
     steps: dict[Annotated[str, Field(pattern=NAME)], AnyStep] = Field(min_length=1, max_length=1000)
     key: str | None = Field(default=None, min_length=1, max_length=128)
     reentry: Reentry = once
     exit_on: Condition | None = None
     goal: Goal | None = None
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    holdout: float = Field(default=0, ge=0, le=100)
+    entry_cap: EntryCap | None = None
+    at_most: AtMost | None = None
+    moves: dict[str, str] = Field(default_factory=dict)
     late_after: timedelta = Field(default=days(3), gt=timedelta(0))
     description: str = Field(default="", max_length=2000)
     templates: dict[str, str] = Field(default_factory=dict)  # name -> name@hash, filled in when the journey is frozen
@@ -104,9 +144,7 @@ class Journey:
     @property
     def entry_names(self) -> frozenset[str]:
         """The events that can begin a run."""
-        names = event_names(self.entry)
-        assert names is not None  # checked in _problems
-        return names
+        return names_of(self.entry)
 
     def edges(self) -> Iterator[tuple[str, str, str]]:
         """Yield every way in the table, as (from, label, to); the way in begins at "[*]"."""
@@ -121,7 +159,9 @@ class Journey:
 
     def conditions(self) -> Iterator[tuple[str, Condition]]:
         """Yield every condition of the journey with the place where it stands."""
-        yield "entry", self.entry
+        entered = self.entry.who if isinstance(self.entry, Api | Changed | Schedule) else self.entry
+        if entered is not None:
+            yield "entry", entered
         if self.exit_on is not None:
             yield "exit_on", self.exit_on
         if self.goal is not None:
@@ -135,19 +175,24 @@ class Journey:
             if target not in self.steps:
                 place = "it starts at" if source == "[*]" else f"{source!r} leads to"
                 yield f"{place} {target!r} ({label}), which is not a step{self._nearest(target)}"
-        if not event_names(self.entry):
+        if not isinstance(self.entry, Api | Changed | Schedule) and not self.entry_names:
             yield f"entry `{self.entry}` names no event; begin it with on(...)"
         for place, condition in self.conditions():
             for leaf in leaves(condition):
                 if problem := self._problem_of(leaf):
                     yield f"{place} {problem}"
+        for old, new in self.moves.items():
+            if new != EXIT and new not in self.steps:
+                yield f"moves sends {old!r} to {new!r}, which is not a step{self._nearest(new)}"
         if loop := self._loop_without_waiting():
             yield f"{' > '.join(loop)} is a loop without a wait; put a Delay or a WaitFor into it"
 
-    def _problem_of(self, leaf: Where | Profile | On | ReceiptOf) -> str:
+    def _problem_of(self, leaf: Leaf) -> str:
         if isinstance(leaf, ReceiptOf) and not isinstance(self.steps.get(leaf.step), Send):
             return f"asks for a receipt of {leaf.step!r}, which is not a step that sends{self._nearest(leaf.step)}"
-        return problem_of(leaf) if isinstance(leaf, Where | Profile) else ""
+        if isinstance(leaf, Answer) and not isinstance(self.steps.get(called := leaf.field.partition(".")[0]), Call):
+            return f"asks for an answer of {called!r}, which is not a step that calls{self._nearest(called)}"
+        return problem_of(leaf) if isinstance(leaf, Where | Profile | Answer) else ""
 
     def _nearest(self, name: str) -> str:
         near = get_close_matches(name, self.steps, 1)

@@ -41,6 +41,11 @@ def zone(name: str) -> ZoneInfo:
     return found
 
 
+def read_local(text: str) -> datetime:
+    """Return the time on a clock that a text such as "2026-05-01T09:00" means."""
+    return datetime.fromisoformat(text)
+
+
 def to_local(at: int, where: ZoneInfo) -> datetime:
     """Return what the clocks show at an instant (ms), without a zone."""
     return (EPOCH + timedelta(milliseconds=at)).astimezone(where).replace(tzinfo=None)

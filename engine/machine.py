@@ -5,45 +5,66 @@ ends; an *input* (an event, a receipt, the end of a wait) concerns the step wher
 
     start     -> walk from the journey's first step
     resume    -> ask the step where this input leads; walk on from there
-    time_out  -> the wait is over: walk on from where the step says
+    time_out  -> the wait is over: walk on from where the step says; a held message is considered again
+    decide    -> the policy has judged the message a walk came to: walk on, or wait
+    granted   -> a quota has answered
+    move_to   -> a new version takes the run over
 
-A walk passes each step at most once: `Journey` refuses tables that could loop without waiting, and the walk makes sure.
-Every function returns a `Move`: the run as it is now, the messages it asked for and what goes into the journal. Nothing
-here reads a clock, draws a number or does I/O, so the same inputs give the same moves in production, on replay after a
-crash, and in a simulation.
+A walk stops where it comes to a message: what goes out first among several runs is for `engine/actor.py` to say. It passes
+each step at most once: `Journey` refuses tables that could loop without waiting, and the walk makes sure.
+
+Every function returns a `Move`: the run as it is now and all that was asked for. Nothing here reads a clock, draws a number
+or does I/O, so the same inputs give the same moves in production, on replay after a crash, and in a simulation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from engine.conditions import Facts
 from engine.journey import Journey
-from engine.outcomes import Finish, Go, Visit, Wait
-from schemas.outputs import JournalEntry, Message
-from schemas.state import Run, Sent
+from engine.outcomes import Consider, Finish, Forward, Go, Outcome, Visit, Wait
+from engine.policy import Policy, Request, Verdict
+from engine.profiles import merged
+from schemas.inputs import Asked
+from schemas.outputs import JournalEntry, JournalKind, Message
+from schemas.state import Run, Sent, Track
 
 
 @dataclass(slots=True)
 class Place:
-    """Whose run it is and when: the same for everything that one input does to one run."""
+    """Whose run it is and when: the same for everything that one input does to one run, but for the profile."""
 
     tenant: str
     user: str
     profile: dict[str, Any]
+    history: Mapping[str, Track]
+    earlier: Mapping[str, Track]
+    policy: Policy
     at: int  # the time by which paths are decided
     now: int  # the record's time
     cause: str
 
+    def facts(self, run: Run, name: str | None = None, properties: Mapping[str, Any] | None = None) -> Facts:
+        """What a run sees now: the event at hand if one is named, and what became of its own messages."""
+        shown = run.event if properties is None else properties
+        here = run.sends.get(run.step)
+        return Facts(self.profile, name, shown, run.sends, here, run.answers, self.history, self.at)
+
 
 @dataclass(slots=True)
 class Move:
-    """What happened to a run. `run` is None when it has ended."""
+    """What happened to a run. `run` is None when it has ended; `request` is the message it came to."""
 
     run: Run | None
     messages: list[Message] = field(default_factory=list)
     journal: list[JournalEntry] = field(default_factory=list)
+    inputs: list[Forward] = field(default_factory=list)
+    request: Request | None = None
+    passed: list[str] = field(default_factory=list)
 
 
 def start(journey: Journey, run: Run, place: Place) -> Move:
@@ -57,76 +78,161 @@ def resume(journey: Journey, run: Run, place: Place, facts: Facts) -> Move | Non
     A suspended run obeys its exit, nothing else; so does one that was suspended on its very first walk.
     """
     if journey.exit_on is not None and journey.exit_on.holds(facts):
-        return _end(run, "exit_on", place)
-    if run.suspended or run.visit == 0:
+        return end(run, "exit_on", place)
+    if run.suspended or run.visit == 0 or run.mode:
         return None
-    target = journey.steps[run.step].resume(facts)
-    return None if target is None else _walk(journey, run, target, place, Move(run))
+    step = journey.steps[run.step]
+    target = step.resume(facts)
+    if target is not None:
+        return _walk(journey, run, target, place, Move(run))
+    look_at = step.look_at(facts)
+    return None if look_at == run.look_at else Move(replace(run, look_at=look_at))
 
 
 def time_out(journey: Journey, run: Run, place: Place) -> Move:
-    """End the wait of a run whose time has come; or end the run, if its exit holds by now."""
+    """End the wait of a run whose time has come, or look whether time alone has ended it; or end the run, if its exit holds."""
     if run.visit == 0:
         return start(journey, run, place)
-    if journey.exit_on is not None and journey.exit_on.holds(Facts(place.profile, None, run.event, run.sends)):
-        return _end(run, "exit_on", place)
-    return _walk(journey, run, journey.steps[run.step].time_out(), place, Move(run))
+    facts = place.facts(run)
+    if journey.exit_on is not None and journey.exit_on.holds(facts):
+        return end(run, "exit_on", place)
+    step = journey.steps[run.step]
+    if run.mode == "held":
+        return _apply(
+            journey, replace(run, mode="", due_at=None), step.enter(_visit(journey, run, place)), place, Move(run)
+        )
+    if run.look_at is not None and (run.due_at is None or run.look_at < run.due_at):
+        target = step.resume(facts)
+        if target is None:
+            return Move(replace(run, look_at=step.look_at(facts)))
+        return _walk(journey, run, target, place, Move(run))
+    return _walk(journey, run, step.time_out(), place, Move(run))
 
 
-def _end(run: Run, reason: str, place: Place) -> Move:
-    return Move(None, [], [_entry("exited", run, place, reason=reason)])
+def follow(journey: Journey, run: Run, place: Place) -> Move | None:
+    """Let a run whose step follows the profile read its target again."""
+    if run.suspended or run.visit == 0 or run.mode:
+        return None
+    outcome = journey.steps[run.step].follow(_visit(journey, run, place))
+    if outcome is None or (isinstance(outcome, Wait) and outcome.until_at == run.due_at):
+        return None
+    return _apply(journey, run, outcome, place, Move(run))
+
+
+def decide(journey: Journey, run: Run, verdict: Verdict, place: Place, passed: list[str]) -> Move:
+    """Let a run that came to a message go on by the policy's verdict."""
+    move = Move(run, passed=passed)
+    step = journey.steps[run.step]
+    match verdict.kind:
+        case "hold":
+            reason = f"{verdict.reason} until {_shown(verdict.until_at)}"
+            move.journal.append(entry("held", run, place, reason=reason))
+            move.run = replace(run, due_at=verdict.until_at, mode="held")
+            return move
+        case "ask":
+            assert verdict.budget is not None
+            asked = Asked(f"{run.id}:{run.visit}", place.user, most=verdict.budget.per_day, within_ms=DAY_MS)
+            move.journal.append(entry("asked", run, place, reason=verdict.reason))
+            move.inputs.append(Forward(f"quota:budget.{verdict.budget.channel}.{verdict.day}", asked))
+            move.run = replace(run, mode="asked", due_at=None)
+            return move
+        case "drop":
+            move.journal.append(entry("blocked", run, place, reason=verdict.reason))
+    return _apply(journey, run, step.decide(_visit(journey, run, place), verdict), place, move)
+
+
+def granted(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
+    """Let a run that asked a quota go on by its answer."""
+    if run.visit == 0:
+        return (
+            end(run, "the entry cap is reached", place) if at is None else start(journey, replace(run, mode=""), place)
+        )
+    move = Move(run)
+    if at is None:
+        move.journal.append(entry("blocked", run, place, reason="the budget of the day is used up"))
+    run = replace(run, mode="")
+    return _apply(journey, run, journey.steps[run.step].granted(_visit(journey, run, place), at), place, move)
+
+
+def move_to(journey: Journey, run: Run, step: str, place: Place) -> Move:
+    """Let a new version take a run over: it enters the step that `moves` names."""
+    move = Move(run)
+    moved = replace(run, version=journey.version, mode="", suspended="", look_at=None)
+    move.journal.append(entry("moved", moved, place, reason=f"from v{run.version}, {run.step}"))
+    return _walk(journey, moved, step, place, move)
+
+
+def end(run: Run, reason: str, place: Place) -> Move:
+    """End a run where it stands."""
+    return Move(None, [], [entry("exited", run, place, reason=reason)])
 
 
 def _walk(journey: Journey, run: Run, target: str, place: Place, move: Move) -> Move:
-    """Pass through steps until one waits or the run ends."""
-    passed: list[str] = []
-    while True:
-        if target in passed:
-            raise LoopError(f"{journey.label}: {' > '.join([*passed, target])} loops without waiting")
-        passed.append(target)
-        run = replace(run, step=target, visit=run.visit + 1, arrived_at=place.at, due_at=None)
-        step = journey.steps[target]
-        move.journal.append(_entry("step", run, place))
-        outcome = step.enter(
-            Visit(run, place.tenant, place.user, place.profile, journey.templates, place.at, place.now)
-        )
-        match outcome:
-            case Go():
-                if outcome.blocked:
-                    move.journal.append(_entry("blocked", run, place, reason=outcome.blocked))
-                run = _ask(run, outcome.messages, place, move)
-                target = outcome.step
-            case Wait():
-                run = _ask(run, outcome.messages, place, move)
-                move.run = replace(run, due_at=outcome.until_at)
-                return move
-            case Finish():
-                move.journal.append(_entry("exited", run, place, reason=outcome.reason))
-                move.run = None
-                return move
+    """Pass through steps until one waits, a message is come to, or the run ends."""
+    return _apply(journey, *_arrive(journey, run, target, place, move), place, move)
+
+
+def _apply(journey: Journey, run: Run, outcome: Outcome, place: Place, move: Move) -> Move:
+    """Carry out what a step answered; walk on as long as it says so."""
+    while isinstance(outcome, Go):
+        run = _ask(run, outcome.messages, place, move)
+        move.inputs += outcome.inputs
+        if outcome.updates:
+            place.profile = merged(place.profile, outcome.updates)
+            move.journal.append(entry("updated", run, place, detail=dict(outcome.updates)))
+        run, outcome = _arrive(journey, run, outcome.step, place, move)
+    match outcome:
+        case Wait():
+            run = _ask(run, outcome.messages, place, move)
+            move.inputs += outcome.inputs
+            mode = "asked" if outcome.asked else ""
+            move.run = replace(run, due_at=outcome.until_at, look_at=outcome.look_at, mode=mode)
+        case Consider():
+            move.run, move.request = run, outcome.request
+        case Finish():
+            move.journal.append(entry("exited", run, place, reason=outcome.reason))
+            move.run = None
+    return move
+
+
+def _arrive(journey: Journey, run: Run, target: str, place: Place, move: Move) -> tuple[Run, Outcome]:
+    if target in move.passed:
+        raise LoopError(f"{journey.label}: {' > '.join([*move.passed, target])} loops without waiting")
+    move.passed.append(target)
+    run = replace(run, step=target, visit=run.visit + 1, arrived_at=place.at, due_at=None, look_at=None)
+    move.journal.append(entry("step", run, place))
+    return run, journey.steps[target].enter(_visit(journey, run, place))
+
+
+def _visit(journey: Journey, run: Run, place: Place) -> Visit:
+    return Visit(
+        run, place.tenant, place.user, place.profile, place.history, place.earlier, place.policy, journey.templates,
+        place.at, place.now,
+    )  # fmt: skip
 
 
 def _ask(run: Run, messages: tuple[Message, ...], place: Place, move: Move) -> Run:
     """Ask for messages, and remember that this step's receipts are now those of this visit."""
     for message in messages:
         move.messages.append(message)
-        move.journal.append(
-            _entry(
-                "sent",
-                run,
-                place,
-                message=message.id,
-                detail={"channel": message.channel, "template": message.template},
-            )
-        )
+        detail = {"channel": message.channel, "template": message.template}
+        move.journal.append(entry("sent", run, place, message=message.id, detail=detail))
         run = replace(run, sends={**run.sends, run.step: Sent(run.visit)})
     return run
 
 
-def _entry(kind: Any, run: Run, place: Place, **more: Any) -> JournalEntry:
+def entry(kind: JournalKind, run: Run, place: Place, **more: Any) -> JournalEntry:
+    """Return a journal entry about a run."""
     return JournalEntry(
         kind, place.at, place.tenant, place.user, place.cause, run.journey, run.version, run.id, run.step, **more
     )
+
+
+def _shown(at: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)).strftime("%Y-%m-%d %H:%M UTC")
+
+
+DAY_MS = 86_400_000
 
 
 class LoopError(Exception):

@@ -1,32 +1,54 @@
 """What a step may answer when a run arrives at it, and what the step is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 from typing import Any
 
-from engine import policy
 from engine.conditions import Facts
 from engine.durations import milliseconds
+from engine.policy import Policy, Request, Verdict, zone_name
+from schemas.inputs import Input
 from schemas.outputs import Message
-from schemas.state import Run
+from schemas.state import Run, Track
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """An input for an actor. `to` is empty for the user themselves, else the rest of the key: "quota:mails"."""
+
+    to: str
+    input: Input
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Go on to another step at once; ask for these messages on the way. `blocked` is why one was kept back."""
+    """Go on to another step at once. On the way: ask for messages, change the profile, give inputs to actors."""
 
     step: str
     messages: tuple[Message, ...] = ()
-    blocked: str = ""
+    updates: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Forward, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Stay until `until_at`, or until an input concerns the step."""
+    """Stay until an input concerns the step, or until `until_at` (None: only an input ends it).
 
-    until_at: int
+    `look_at` is when time alone may end the wait before that. With `asked`, a quota's answer is what is waited for.
+    """
+
+    until_at: int | None
+    look_at: int | None = None
     messages: tuple[Message, ...] = ()
+    inputs: tuple[Forward, ...] = ()
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consider:
+    """Ask the policy whether a message may go out now; the step's `decide` is told the verdict."""
+
+    request: Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +58,7 @@ class Finish:
     reason: str = "done"
 
 
-Outcome = Go | Wait | Finish
+Outcome = Go | Wait | Consider | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +66,52 @@ class Visit:
     """A run at a step. `at` is the time by which paths are decided, `now` that of the record being folded.
 
     They differ when timers are late: after an outage a wait ends at its own time, but a message goes out now or not at all.
+    `earlier` is the history without the event at hand: a run never sees the input that created it.
     """
 
     run: Run
     tenant: str
     user: str
     profile: Mapping[str, Any]
+    history: Mapping[str, Track]
+    earlier: Mapping[str, Track]
+    policy: Policy
     templates: Mapping[str, str]
     at: int
     now: int
 
-    def facts(self) -> Facts:
+    def facts(self, since: int | None = None) -> Facts:
         """What conditions see on arrival: no event is at hand; properties are those of the event that began the run."""
-        return Facts(self.profile, None, self.run.event, self.run.sends)
+        run = self.run
+        history = self.history if since is None else self.earlier
+        return Facts(self.profile, None, run.event, run.sends, None, run.answers, history, self.at, since)
 
-    def consider(self, channels: tuple[str, ...], max_lateness: timedelta) -> policy.Verdict:
-        return policy.judge(channels, self.user, self.profile, self.at, self.now, max_lateness)
+    @property
+    def id(self) -> str:
+        """What names this visit: the id of a message, an event or a question it gives rise to."""
+        return f"{self.run.id}:{self.run.visit}"
 
-    def message(
-        self, channel: str, address: str, template: str, topic: str, transactional: bool, max_lateness: timedelta
-    ) -> Message:
-        """Return the command for this visit: its id is `<run>:<visit>`, so that the same visit always asks for the same."""
+    @property
+    def zone(self) -> str:
+        return zone_name(self.policy, self.profile)
+
+    def message(self, verdict: Verdict, template: str, request: Request) -> Message:
+        """Return the command for this visit; its id is the visit's, so that the same visit always asks for the same."""
         return Message(
-            id=f"{self.run.id}:{self.run.visit}",
+            id=self.id,
             tenant=self.tenant,
             user=self.user,
-            channel=channel,
-            address=address,
+            channel=verdict.channel,
+            address=verdict.address,
             template=self.templates.get(template, template),
             journey=self.run.journey,
             version=self.run.version,
             step=self.run.step,
             run=self.run.id,
             requested_at=self.now,
-            expires_at=self.at + milliseconds(max_lateness),
+            expires_at=request.at + milliseconds(request.max_lateness),
             profile=dict(self.profile),
             event=self.run.event,
-            topic=topic,
-            transactional=transactional,
+            topic=request.topic,
+            transactional=request.transactional,
         )

@@ -5,17 +5,33 @@ The same `handle` as in production folds every input, so what a test sees is wha
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from engine.actor import Handled, earliest_due, handle
 from engine.catalog import Catalog
 from engine.durations import milliseconds
 from engine.journey import Journey
-from schemas.inputs import Event, Receipt, ReceiptStatus, Resumed, UserInput, WakeUp
+from engine.policy import Policy
+from engine.quotas import ask
+from schemas.inputs import (
+    Activated,
+    Asked,
+    Controlled,
+    Entered,
+    Erased,
+    Event,
+    Receipt,
+    ReceiptStatus,
+    Resumed,
+    Swept,
+    UserInput,
+    WakeUp,
+)
 from schemas.outputs import JournalEntry, Message
-from schemas.state import Run, User
+from schemas.state import Quota, Run, User
 
 BEGIN = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)  # a Monday morning
+MAX_GIVEN_BACK = 1000  # inputs that one input may lead to: a loop of journeys that enter each other ends here
 REACHABLE = {"email": "user@example.com", "phone": "+15550100", "push_token": "token"}
 
 
@@ -24,15 +40,18 @@ class SimulatedUser:
 
     def __init__(
         self,
-        *journeys: Journey,
+        *definitions: Journey | Policy,
         user_id: str = "u1",
         tenant: str = "test",
         now: datetime = BEGIN,
         profile: dict[str, Any] | None = None,
     ) -> None:
         catalog = Catalog()
-        for journey in journeys:
-            catalog = catalog.activate(tenant, journey)
+        for definition in definitions:
+            if isinstance(definition, Policy):
+                catalog = catalog.activate_policy(tenant, definition)
+            else:
+                catalog = catalog.activate(tenant, definition)
         attributes = {name: value for name, value in {**REACHABLE, **(profile or {})}.items() if value is not None}
         self.catalog = catalog
         self.tenant = tenant
@@ -43,6 +62,7 @@ class SimulatedUser:
         self.journal: list[JournalEntry] = []
         self.older = b""
         self._events = 0
+        self.quotas: dict[str, Quota] = {}  # share one between users to let them compete
 
     # What happens
 
@@ -69,7 +89,7 @@ class SimulatedUser:
     def wait(self, duration: timedelta) -> None:
         """Let time pass: every timer on the way fires at its own time."""
         until = self.now_ms + milliseconds(duration)
-        while (due_at := earliest_due(self.state)) is not None and due_at <= until:
+        while (due_at := earliest_due(self.state, self.catalog, self.tenant)) is not None and due_at <= until:
             self.now_ms = max(self.now_ms, due_at)
             self.give(WakeUp(due_at))
         self.now_ms = until
@@ -85,12 +105,45 @@ class SimulatedUser:
         """An operator lets a suspended run go on."""
         self.give(Resumed(run))
 
-    def publish(self, journey: Journey) -> None:
-        """A new version, or another journey, becomes active."""
-        self.catalog = self.catalog.activate(self.tenant, journey)
+    def enter(self, journey: str, **properties: Any) -> None:
+        """Somebody asks by API that the user enter a journey."""
+        self._events += 1
+        self.give(Entered(f"e{self._events}", journey, "api", properties))
+
+    def erase(self) -> None:
+        """The user asks to be forgotten."""
+        self.give(Erased(f"erase-{self.now_ms}"))
+
+    def publish(self, definition: Journey | Policy) -> None:
+        """A new version, another journey, or a policy becomes active."""
+        if isinstance(definition, Policy):
+            self.catalog = self.catalog.activate_policy(self.tenant, definition)
+        else:
+            self.catalog = self.catalog.activate(self.tenant, definition, self.now_ms)
+        self.wake_up()
+
+    def control(self, journey: str, action: Literal["pause", "resume", "stop", "retire"]) -> None:
+        """An operator pauses, resumes, stops or retires a journey."""
+        self.catalog = self.catalog.control(self.tenant, journey, action, self.now_ms)
+        self.wake_up()
 
     def give(self, input: UserInput) -> Handled:
-        """Fold one input at the present time."""
+        """Fold one input at the present time, then what steps and quotas give back, one after the other."""
+        handled = self._fold(input)
+        given = [*handled.inputs]
+        for _ in range(MAX_GIVEN_BACK):
+            if not given:
+                break
+            key, input_back = given.pop(0)
+            if isinstance(input_back, Asked):
+                quota, granted = ask(self.quotas.get(key, Quota()), input_back, self.now_ms)
+                self.quotas[key] = quota
+                given += self._fold(granted).inputs
+            elif not isinstance(input_back, Activated | Controlled | Swept):
+                given += self._fold(input_back).inputs
+        return handled
+
+    def _fold(self, input: UserInput) -> Handled:
         handled = handle(self.catalog, self.tenant, self.user_id, self.state, input, self.now_ms, self.older)
         self.state, self.older = handled.user, handled.older
         self.messages += handled.messages
@@ -145,6 +198,8 @@ class SimulatedUser:
 Simulate = Callable[..., SimulatedUser]
 
 
-def simulate(*journeys: Journey, now: datetime = BEGIN, user_id: str = "u1", **profile: Any) -> SimulatedUser:
+def simulate(
+    *definitions: Journey | Policy, now: datetime = BEGIN, user_id: str = "u1", **profile: Any
+) -> SimulatedUser:
     """Return a user, reachable on every channel unless the profile says otherwise (`email=None`)."""
-    return SimulatedUser(*journeys, user_id=user_id, now=now, profile=profile)
+    return SimulatedUser(*definitions, user_id=user_id, now=now, profile=profile)

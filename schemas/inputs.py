@@ -44,6 +44,7 @@ class Receipt(Struct, frozen=True, tag="receipt", tag_field="type", omit_default
     occurred_at: int
     channel: str
     detail: str = ""
+    answer: dict[str, Any] = {}  # what a Call's receiver said, up to 4 KiB
 
 
 class WakeUp(Struct, frozen=True, tag="wake_up", tag_field="type"):
@@ -58,6 +59,59 @@ class Resumed(Struct, frozen=True, tag="resumed", tag_field="type"):
     run: str
 
 
+class Entered(Struct, frozen=True, tag="entered", tag_field="type", omit_defaults=True):
+    """Begin a run of a journey, if its rules allow: asked for by API, by another journey's run, or by a schedule.
+
+    `local` is a time on the user's own clock ("2026-05-01T09:00") at which the run starts; without it, at once.
+    """
+
+    id: str
+    journey: str
+    by: str  # "api", "schedule", or the run that asked
+    properties: dict[str, Any] = {}
+    local: str = ""
+
+
+class Asked(Struct, frozen=True, tag="asked", tag_field="type", omit_defaults=True):
+    """A run asks a quota: for the next free moment (`every_ms`), or for one of `most` places within `within_ms`."""
+
+    id: str  # <run>:<visit>
+    user: str
+    every_ms: int = 0
+    most: int = 0
+    within_ms: int = 0
+
+
+class Granted(Struct, frozen=True, tag="granted", tag_field="type", omit_defaults=True):
+    """A quota's answer to a run: go on at `at`, or None: there is no place."""
+
+    id: str
+    at: int | None = None
+
+
+class Erased(Struct, frozen=True, tag="erased", tag_field="type"):
+    """The user is to be forgotten: runs, timers and state go, a mark stays, and later inputs are dropped."""
+
+    id: str
+
+
+class Swept(Struct, frozen=True, tag="swept", tag_field="type", omit_defaults=True):
+    """Go through the users of a partition, a chunk at a time, and give each a wake-up or an entry. No key."""
+
+    id: str
+    tenant: str
+    after: str = ""  # the last user of the chunk before
+    entered: Entered | None = None
+
+
+class Controlled(Struct, frozen=True, tag="controlled", tag_field="type"):
+    """An operator pauses, resumes, stops or retires a journey. Addressed to a partition: no key."""
+
+    tenant: str
+    journey: str
+    action: Literal["pause", "resume", "stop", "retire"]
+
+
 class Activated(Struct, frozen=True, tag="activated", tag_field="type"):
     """From this record on, a definition is the current one of its name. Addressed to a partition: no key."""
 
@@ -68,5 +122,6 @@ class Activated(Struct, frozen=True, tag="activated", tag_field="type"):
     hash: str
 
 
-UserInput = Event | Receipt | WakeUp | Resumed
-Input = UserInput | Activated
+UserInput = Event | Receipt | WakeUp | Resumed | Entered | Granted | Erased
+PartitionInput = Activated | Controlled | Swept
+Input = UserInput | Asked | PartitionInput

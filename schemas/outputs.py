@@ -14,6 +14,10 @@ JournalKind = Literal[
     "exited",  # a run ended; `reason` says how
     "suspended",  # a run raised an exception and stands still until it is resumed
     "resumed",
+    "held",  # the policy lets a message wait; `reason` says until when and why
+    "moved",  # a new version took the run over, at the step it says
+    "updated",  # the profile was changed by a step
+    "asked",  # a quota was asked, or an answer awaited
     "not_entered",  # the entry matched and the re-entry rule or a limit said no
     "dropped",  # an input changed nothing: a duplicate, too large, malformed
     "attempt",  # a channel worker is about to call its provider
@@ -40,6 +44,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     event: dict[str, Any] = {}
     topic: str = "marketing"
     transactional: bool = False
+    call: dict[str, Any] = {}  # for the channel `call`: method, url, body
 
 
 class JournalEntry(Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,6 @@
 """What RocksDB holds for an actor."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -27,6 +27,18 @@ class Run(Struct, frozen=True, array_like=True):
     event: dict[str, Any] = {}  # the properties of the event that began it, up to 2 KiB
     sends: dict[str, Sent] = {}
     suspended: str = ""  # why it stands still
+    look_at: int | None = None  # when time alone may end the wait, before it is over
+    answers: dict[str, Any] = {}  # step -> what its call was answered
+    mode: Literal["", "held", "asked"] = ""  # held: judged anew when due; asked: waits for a quota
+
+
+class Track(Struct, frozen=True, array_like=True):
+    """How often something that a definition asks about has happened. `recent` holds (when, worth), oldest first."""
+
+    first_at: int
+    count: int
+    total: float = 0
+    recent: tuple[tuple[int, float], ...] = ()
 
 
 class OpenGoal(Struct, frozen=True, array_like=True):
@@ -39,6 +51,14 @@ class OpenGoal(Struct, frozen=True, array_like=True):
     key: str | None = None
 
 
+class Contact(Struct, frozen=True, array_like=True):
+    """A message that was asked for, as far as frequency caps need to know."""
+
+    at: int
+    channel: str
+    topic: str
+
+
 class User(Struct, frozen=True, array_like=True):
     """Everything kept about one user. `seen` holds 12-byte cells, newest last: see `engine/duplicates.py`."""
 
@@ -48,3 +68,23 @@ class User(Struct, frozen=True, array_like=True):
     goals: tuple[OpenGoal, ...] = ()
     seen: bytes = b""
     has_older: bool = False  # more seen ids are in a record of their own
+    history: dict[str, Track] = {}
+    contacts: tuple[Contact, ...] = ()  # messages asked for, oldest first, as far back as a cap looks
+    refused: tuple[str, ...] = ()  # "channel:topic" the user has unsubscribed from
+    erased: bool = False
+
+
+class Quota(Struct, frozen=True, array_like=True):
+    """What a quota actor has given out."""
+
+    next_at: float = 0  # the next free moment
+    places: tuple[tuple[int, int], ...] = ()  # (slice of the window, places taken in it), oldest first
+
+
+class Campaign(Struct, frozen=True, array_like=True):
+    """When a journey's schedule comes next."""
+
+    tenant: str
+    journey: str
+    version: int
+    next_at: int

@@ -10,19 +10,20 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.actor import MAX_DEPTH
 from engine.errors import InvalidInput
-from schemas.inputs import Activated, Input, UserInput
+from engine.events import MAX_DEPTH
+from schemas.inputs import Input
 from schemas.records import Headers, Record
 
 MAX_KEY_BYTES = 512
 MAX_INPUT_BYTES = 131_072  # four times the largest event over HTTP
+KINDS = (b"quota", b"campaign")
 TENANT = re.compile(rb"[a-z0-9-]{1,64}\Z")
 
 _decode: Callable[[bytes], Input] = msgspec.json.Decoder(Input).decode
 
 
-def input_of(record: Record) -> UserInput | Activated:
+def input_of(record: Record) -> Input:
     """Return what a record holds. Raises InvalidInput, saying why it holds nothing that can be folded."""
     value = record.value
     if value is None:
@@ -37,15 +38,19 @@ def input_of(record: Record) -> UserInput | Activated:
         raise InvalidInput(f"the event nests deeper than {MAX_DEPTH} levels") from None
 
 
-def owner_of(key: bytes, headers: Headers) -> tuple[str, str]:
-    """Return (tenant, user) of a key. The key decides: a header that names another tenant makes the record invalid."""
-    tenant, colon, user = key.partition(b":")
-    if not colon or not user or len(key) > MAX_KEY_BYTES or not TENANT.match(tenant):
+def owner_of(key: bytes, headers: Headers) -> tuple[str, str, str]:
+    """Return (tenant, kind, id) of a key; kind is empty for a user. Raises InvalidInput.
+
+    The key decides: a header that names another tenant makes the record invalid.
+    """
+    owner, colon, id = key.partition(b":")
+    tenant, slash, kind = owner.partition(b"/")
+    if not colon or not id or len(key) > MAX_KEY_BYTES or not TENANT.match(tenant) or (slash and kind not in KINDS):
         raise InvalidInput("the key is not tenant:user")
     for name, value in headers:
         if name == "tenant" and value != tenant:
             raise InvalidInput("the header names another tenant than the key")
     try:
-        return tenant.decode(), user.decode()
+        return tenant.decode(), kind.decode(), id.decode()
     except UnicodeDecodeError:
         raise InvalidInput("the key is not UTF-8") from None

@@ -30,8 +30,9 @@ from engine import (
 )
 from engine.actor import earliest_due, handle
 from engine.catalog import Catalog
-from engine.conditions import Condition, Operator
+from engine.conditions import Condition
 from engine.journey import Reentry
+from engine.operators import Operator
 from schemas.inputs import Event, Receipt, ReceiptStatus, UserInput, WakeUp
 from schemas.outputs import JournalEntry, Message
 from schemas.state import User

@@ -124,8 +124,8 @@ def test_a_journey_can_be_written_by_hand_without_what_has_a_default() -> None:
         ('{"name": "x"}', "version: Field required"),
         (
             '{"name": "x", "version": 1, "entry": {"kind": "on", "name": "a"}, "start": "s", "steps": {"s": {"kind": "wait"}}}',
-            "steps.s: Input tag 'wait' found using 'kind' does not match any of the expected tags: 'delay', 'wait_for', "
-            "'branch', 'cohorts', 'send', 'exit'",
+            "steps.s: Input tag 'wait' found using 'kind' does not match any of the expected tags: 'delay', 'delay_until', "
+            "'wait_for', 'throttle', 'branch', 'cohorts', 'send', 'call', 'update', 'emit', 'enter', 'exit'",
         ),
         (
             '{"name": "x", "version": 1, "entry": {"kind": "on", "name": "a"}, "start": "s",'

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt, where
-from engine.actor import MAX_GOALS
 from engine.conditions import Goal
 from engine.simulator import Simulate, SimulatedUser
+from engine.turn import MAX_GOALS
 
 GOAL = on("order_placed", where("total", ">", 0), within=days(3), value="total")
 
@@ -117,6 +117,7 @@ def test_a_goal_can_be_a_receipt_and_is_counted_when_that_comes(simulate: Simula
     user.receipt("mail", "opened")
     assert user.goals == []
     user.receipt("mail", "clicked")
+    assert user.goals == ["nudge"]
     user.event("anything")
     assert user.goals == ["nudge"]
 

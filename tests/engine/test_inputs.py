@@ -3,8 +3,9 @@
 import pytest
 
 from engine import Branch, Delay, Exit, Journey, Send, WaitFor, always, days, hours, minutes, not_, on, profile, where
-from engine.actor import MAX_ATTRIBUTES, MAX_CARRIED_BYTES, MAX_DEPTH, carried, encoded_size
 from engine.errors import InvalidInput
+from engine.events import MAX_CARRIED_BYTES, MAX_DEPTH, carried
+from engine.profiles import MAX_ATTRIBUTES, encoded_size
 from engine.simulator import BEGIN, Simulate
 from schemas.inputs import Event, Resumed
 

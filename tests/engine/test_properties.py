@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import Delay, Journey, WaitFor
-from engine.actor import MAX_RUNS, handle
+from engine.actor import handle
 from engine.catalog import Catalog
 from engine.definitions import dump, load
 from engine.durations import milliseconds
+from engine.turn import MAX_RUNS
 from schemas.inputs import Event, WakeUp
 from schemas.state import User
 from tests.engine.generated import HOUR, Happening, Life, catalog_of, histories, journeys, live, seeds

@@ -18,8 +18,9 @@ from engine import (
     profile,
     seconds,
 )
-from engine.actor import MAX_FIRINGS, earliest_due
+from engine.actor import earliest_due
 from engine.simulator import Simulate, SimulatedUser
+from engine.turn import MAX_FIRINGS
 
 REMINDER = Journey(
     name="reminder",

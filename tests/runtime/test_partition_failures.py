@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from engine.actor import MAX_FIRINGS
+from engine.turn import MAX_FIRINGS
 from engine.runtime import states
 from engine.runtime.host import PartitionStopped
 from schemas.inputs import Receipt

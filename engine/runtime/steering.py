@@ -1,0 +1,165 @@
+"""What steers a partition: definitions that become active, what operators do to journeys, sweeps through the users.
+
+These records are addressed to a partition and change its catalog, from their place in the log on. What they do to a user
+is done at the user's next input, at the moment of the record; a sweep sees to it that nobody is waited for in vain.
+"""
+
+import msgspec
+
+from engine.catalog import Catalog, schedule_of
+from engine.definitions import thaw, thaw_policy
+from engine.errors import JourneyError
+from engine.journey import Journey
+from engine.policy import Policy
+from engine.runtime import states
+from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStopped, Store
+from schemas.inputs import Activated, Controlled, Swept
+from schemas.records import NewRecord, Record
+from schemas.state import Campaign
+
+CHUNK = 500  # users of a sweep per record: 50 kB of outputs
+KNOWN_KINDS = ("journey", "policy")
+JSON_TYPE = ("content-type", b"application/json")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class MissingDefinition(Exception):  # noqa: N818 - says what is the case
+    """The body of a definition that a record activates has not arrived yet."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the definition {key} has not arrived yet")
+        self.key = key
+
+
+class Steering:
+    """What the steering records of one batch come to, beside the catalog."""
+
+    def __init__(self, host: PartitionHost, definitions: Definitions, batch: Batch) -> None:
+        self.host = host
+        self.definitions = definitions
+        self.batch = batch
+
+    def activate(self, catalog: Catalog, activated: Activated, now: int) -> Catalog:
+        """Make a definition current. Never parked: a partition that can't follow stops, for it would differ from the others.
+
+        Raises MissingDefinition or PartitionStopped.
+        """
+        if activated.kind not in KNOWN_KINDS:
+            raise PartitionStopped(
+                f"a {activated.kind} was activated, which this version doesn't know; upgrade this worker"
+            )
+        slot = f"{activated.tenant}/{activated.kind}/{activated.name}"
+        definition = read(self.definitions, f"{slot}@{activated.version}", activated.hash)
+        self._remember(slot, states.Activation(activated.version, activated.hash, now))
+        if isinstance(definition, Policy):
+            return catalog.activate_policy(activated.tenant, definition)
+        after = catalog.activate(activated.tenant, definition, now)
+        if definition.moves:
+            self._sweep(f"{definition.name}@{definition.version}:{now}", activated.tenant)
+        self._plan_campaign(activated.tenant, definition, now)
+        control = after.controls.get((activated.tenant, definition.name))
+        if control is not None:
+            self._keep_control(after, activated.tenant, definition.name)
+        return after
+
+    def control(self, catalog: Catalog, controlled: Controlled, now: int) -> Catalog:
+        """Pause, resume, stop or retire a journey. One that isn't known is noted all the same."""
+        after = catalog.control(controlled.tenant, controlled.journey, controlled.action, now)
+        self._keep_control(after, controlled.tenant, controlled.journey)
+        if controlled.action in ("stop", "resume", "pause"):
+            self._sweep(f"{controlled.action} {controlled.journey}:{now}", controlled.tenant)
+        return after
+
+    def set_campaign(self, key: bytes, campaign: Campaign | None, due_before: int | None) -> None:
+        """Put a campaign's state and timer into the batch; None deletes both."""
+        due_at = None if campaign is None else campaign.next_at
+        self.batch.states[states.USER + key] = None if campaign is None else states.encode_actor(campaign, due_at)
+        earlier = self.batch.timers.get(key)
+        before = due_before if earlier is None else earlier[0]
+        if before != due_at:
+            self.batch.timers[key] = (before, due_at)
+        else:
+            self.batch.timers.pop(key, None)
+
+    def _plan_campaign(self, tenant: str, journey: Journey, now: int) -> None:
+        """Let the campaign of a journey live in the partition that its key belongs to, if the journey has a schedule."""
+        key = f"{tenant}/campaign:{journey.name}".encode()
+        if self.host.partition_for(key) != self.host.number:
+            return
+        slot = states.USER + key
+        raw = self.batch.states[slot] if slot in self.batch.states else self.host.store.get(slot)
+        schedule = schedule_of(journey)
+        if schedule is not None:
+            next_at = schedule.next_time(now)[0]
+            self.set_campaign(key, Campaign(tenant, journey.name, journey.version, next_at), states.due_in(raw))
+        elif raw is not None:
+            self.set_campaign(key, None, states.due_in(raw))
+
+    def _sweep(self, id: str, tenant: str) -> None:
+        swept = Swept(id, tenant)
+        self.batch.outputs.append(NewRecord("events", None, _encode(swept), (JSON_TYPE,), self.host.number))
+
+    def _remember(self, slot: str, now: states.Activation) -> None:
+        key = states.ACTIVE + slot.encode()
+        raw = self.batch.states[key] if key in self.batch.states else self.host.store.get(key)
+        known = [] if raw is None else states.decode_activations(raw)
+        self.batch.states[key] = states.encode_activations(
+            [*(each for each in known if each.version != now.version), now]
+        )
+
+    def _keep_control(self, catalog: Catalog, tenant: str, journey: str) -> None:
+        key = states.CONTROL + f"{tenant}/{journey}".encode()
+        self.batch.states[key] = states.encode_control(catalog.controls[tenant, journey])
+
+
+async def restored(store: Store, definitions: Definitions) -> Catalog:
+    """Return the catalog that a store says is active, waiting for bodies that have not arrived yet."""
+    catalog = Catalog()
+    for key, raw in store.scan(states.ACTIVE, states.ACTIVE + b"\xff"):
+        tenant, kind, name = key[1:].decode().split("/")
+        for activation in states.decode_activations(raw):
+            body = f"{tenant}/{kind}/{name}@{activation.version}"
+            await definitions.wait(body)
+            definition = read(definitions, body, activation.hash)
+            if isinstance(definition, Policy):
+                catalog = catalog.activate_policy(tenant, definition)
+            else:
+                catalog = catalog.activate(tenant, definition, activation.at)
+    for key, raw in store.scan(states.CONTROL, states.CONTROL + b"\xff"):
+        tenant, _, journey = key[1:].decode().partition("/")
+        catalog = catalog.with_control(tenant, journey, states.decode_control(raw))
+    return catalog
+
+
+def read(definitions: Definitions, key: str, wanted_hash: str) -> Journey | Policy:
+    """Return the definition of a key. Raises MissingDefinition or PartitionStopped."""
+    definition = definitions.find(key)
+    if definition is None:
+        raise MissingDefinition(key)
+    if definition.hash != wanted_hash:
+        raise PartitionStopped(
+            f"{key} was activated with SHA-256 {wanted_hash[:12]}, but the definition stored under this key has"
+            f" {definition.hash[:12]}; publish the right body again, or a new version"
+        )
+    try:
+        return thaw_policy(definition) if definition.kind == "policy" else thaw(definition)
+    except JourneyError as error:
+        raise PartitionStopped(f"{key} can't be read by this version ({error}); upgrade this worker") from error
+
+
+def is_sweep(record: Record) -> bool:
+    """Does this record read the store? `type` is the first field that the encoder writes."""
+    return record.key is None and record.value is not None and record.value.startswith(b'{"type":"swept"')
+
+
+def chunk(store: Store, swept: Swept) -> tuple[list[bytes], str]:
+    """Return (keys of the next users, the last of them or "" where no more follow)."""
+    prefix = states.USER + f"{swept.tenant}:".encode()
+    start = prefix + swept.after.encode() + b"\0" if swept.after else prefix
+    keys: list[bytes] = []
+    for key, _ in store.scan(start, prefix[:-1] + b";"):
+        keys.append(key[1:])
+        if len(keys) == CHUNK:
+            return keys, key[len(prefix) :].decode()
+    return keys, ""

@@ -1,0 +1,149 @@
+"""Steps that reach out: to a person over a channel, to another system over HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from engine.conditions import FORBID, Facts
+from engine.durations import describe, hours, milliseconds, minutes
+from engine.outcomes import Consider, Go, Outcome, Visit, Wait
+from engine.policy import Request, Verdict
+from engine.steps.step import ChannelName, Step
+from engine.values import Filled, fill
+from schemas.outputs import Message
+
+RECEIPT_PATIENCE = hours(1)  # how long a send with `on_failed` waits to hear from its provider
+NOT_TAKEN = ("failed", "bounced", "dropped", "unknown")
+CALL_CHANNEL = "call"
+
+
+@dataclass(frozen=True, config=FORBID)
+class Send(Step):
+    """Ask a channel to send one message, and go on at once.
+
+    Several channels are a fallback list: the first on which the user has an address. A message that the policy keeps back
+    leads to `on_blocked` (default: `then`). With `on_failed` the run stays until the provider has accepted the message
+    (`then`), or refused it or said nothing for an hour (`on_failed`).
+    """
+
+    channel: ChannelName | Annotated[Sequence[ChannelName], Field(min_length=1), AfterValidator(tuple)]
+    template: str = Field(kw_only=True, pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+    then: str = Field(kw_only=True)
+    on_blocked: str | None = Field(default=None, kw_only=True)
+    on_failed: str | None = Field(default=None, kw_only=True)
+    topic: str = Field(default="marketing", kw_only=True, pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    transactional: bool = Field(default=False, kw_only=True)
+    quiet_hours: Literal["keep", "ignore"] = Field(default="keep", kw_only=True)
+    max_lateness: timedelta = Field(default=hours(24), kw_only=True, gt=timedelta(0))
+    kind: Literal["send"] = Field(default="send", kw_only=True)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels to try, whichever form was written."""
+        return (self.channel,) if isinstance(self.channel, str) else tuple(self.channel)
+
+    def edges(self) -> Sequence[tuple[str, str]]:
+        ways = [("accepted" if self.on_failed else "sent", self.then)]
+        if self.on_failed:
+            ways.append(("failed", self.on_failed))
+        if self.on_blocked:
+            ways.append(("blocked", self.on_blocked))
+        return ways
+
+    def passes(self) -> Sequence[str]:
+        blocked = self.on_blocked or self.then
+        return [blocked] if self.on_failed else [self.then, blocked]
+
+    def enter(self, visit: Visit) -> Outcome:
+        return Consider(self._request(visit))
+
+    def decide(self, visit: Visit, verdict: Verdict) -> Go | Wait:
+        if verdict.kind == "drop":
+            return Go(self.on_blocked or self.then)
+        message = visit.message(verdict, self.template, self._request(visit))
+        if self.on_failed is None:
+            return Go(self.then, (message,))
+        return Wait(visit.now + milliseconds(RECEIPT_PATIENCE), messages=(message,))
+
+    def granted(self, visit: Visit, at: int | None) -> Outcome:
+        """The budget's answer. With a place, the rest is judged anew."""
+        if at is None:
+            return Go(self.on_blocked or self.then)
+        return Consider(replace(self._request(visit), is_paid=True))
+
+    def _request(self, visit: Visit) -> Request:
+        return Request(
+            self.channels,
+            self.topic,
+            self.transactional,
+            visit.run.arrived_at,
+            self.max_lateness,
+            self.quiet_hours == "ignore",
+            journey=visit.run.journey,
+        )
+
+    def resume(self, facts: Facts) -> str | None:
+        if self.on_failed is None or facts.here is None:
+            return None
+        if "accepted" in facts.here.statuses:
+            return self.then
+        return self.on_failed if any([status in facts.here.statuses for status in NOT_TAKEN]) else None
+
+    def time_out(self) -> str:
+        assert self.on_failed is not None
+        return self.on_failed
+
+    def describe(self) -> str:
+        return f"{' or '.join(self.channels)}: {self.template}"
+
+
+@dataclass(frozen=True, config=FORBID)
+class Call(Step):
+    """Call another system over HTTP and keep what it answers: `answer("<step>.path", ...)`, `value("answer.<step>.path")`.
+
+    The body is a JSON object of values. The call is made by the channel worker `call`: retried while the receiver says
+    "later", until `timeout`; the same id each time, as the header `webhook-id`. A refusal or the timeout leads to
+    `on_failed`. Of the answer a JSON object of up to 4 KiB is kept.
+    """
+
+    url: str = Field(pattern=r"^https?://[^\s]{1,2000}$")
+    then: str = Field(kw_only=True)
+    on_failed: str = Field(kw_only=True)
+    body: dict[str, Filled] = Field(default_factory=dict, kw_only=True)
+    method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", kw_only=True)
+    timeout: timedelta = Field(default=minutes(10), gt=timedelta(0), le=hours(24), kw_only=True)
+    kind: Literal["call"] = Field(default="call", kw_only=True)
+
+    def edges(self) -> Sequence[tuple[str, str]]:
+        return [("answered", self.then), ("failed", self.on_failed)]
+
+    def passes(self) -> Sequence[str]:
+        return ()
+
+    def enter(self, visit: Visit) -> Outcome:
+        until_at = visit.now + milliseconds(self.timeout)
+        body = {"id": visit.id, **fill(self.body, visit.run, visit.profile)}
+        message = Message(
+            id=visit.id, tenant=visit.tenant, user=visit.user, channel=CALL_CHANNEL, address=self.url, template="",
+            journey=visit.run.journey, version=visit.run.version, step=visit.run.step, run=visit.run.id,
+            requested_at=visit.now, expires_at=until_at, topic="call", transactional=True,
+            call={"method": self.method, "url": self.url, "body": body},
+        )  # fmt: skip
+        return Wait(until_at, messages=(message,))
+
+    def resume(self, facts: Facts) -> str | None:
+        if facts.here is None:
+            return None
+        if "accepted" in facts.here.statuses:
+            return self.then
+        return self.on_failed if any([status in facts.here.statuses for status in NOT_TAKEN]) else None
+
+    def time_out(self) -> str:
+        return self.on_failed
+
+    def describe(self) -> str:
+        return f"call {self.url.partition('://')[2].partition('/')[0]}, up to {describe(self.timeout)}"

@@ -1,0 +1,488 @@
+"""A user's turn: everything that one input sets in motion, in the order that `engine/actor.py` tells."""
+
+from base64 import b32encode
+from collections.abc import Callable
+from dataclasses import replace as with_fields
+from hashlib import blake2b
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine import duplicates, history, machine
+from engine.catalog import Catalog
+from engine.conditions import Facts
+from engine.durations import milliseconds
+from engine.entries import Api, Changed, Schedule
+from engine.events import MAX_ANSWER_BYTES, carried, check, key_in, worth_of
+from engine.journey import EXIT, Journey
+from engine.local_time import read_local, to_instant, zone
+from engine.machine import Move, Place
+from engine.outcomes import Forward
+from engine.policy import Request, judge, with_contact, zone_name
+from engine.profiles import changes_between, merged
+from schemas.inputs import Asked, Entered, Event, Granted, Input, Receipt
+from schemas.outputs import JournalEntry, JournalKind, Message
+from schemas.state import Contact, OpenGoal, Run, Sent, User
+
+MAX_RUNS = 64  # live runs per user
+MAX_GOALS = 128  # goals that may still be reached per user; the oldest is forgotten
+MAX_ENTERED = 256  # journeys and keys whose last entry is remembered per user; the oldest is forgotten
+MAX_FIRINGS = 1000  # timers of one run in one input: a loop of short delays must not stop the partition after an outage
+MAX_ROUNDS = 32  # of runs that see what other runs changed in the profile, and of messages considered, in one input
+MAX_REFUSED = 64
+
+_Waiting = tuple[str, Request, Place, list[str]]  # a run that came to a message
+
+
+class Turn:
+    """One call of `handle`: the user as it is so far, and what was asked for on the way."""
+
+    __slots__ = (
+        "before", "catalog", "changed_by_steps", "contacts", "earlier", "entered", "errors", "goals", "history",
+        "inputs", "is_erased", "journal", "messages", "now", "older", "policy", "profile", "refused", "runs", "seen",
+        "tenant", "user_id", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, catalog: Catalog, tenant: str, user_id: str, user: User, now: int, older: bytes) -> None:
+        self.catalog = catalog
+        self.tenant = tenant
+        self.user_id = user_id
+        self.now = now
+        self.before = user
+        self.policy = catalog.policy_of(tenant)
+        self.profile = user.profile
+        self.history = self.earlier = user.history
+        self.runs = list(user.runs)
+        self.entered = user.entered
+        self.goals = user.goals
+        self.seen = user.seen
+        self.older = older
+        self.contacts = user.contacts
+        self.refused = user.refused
+        self.messages: list[Message] = []
+        self.journal: list[JournalEntry] = []
+        self.inputs: list[tuple[str, Input]] = []
+        self.errors: list[Exception] = []
+        self.waiting: list[_Waiting] = []
+        self.is_erased = False
+        self.changed_by_steps: dict[str, Any] | None = None  # the profile before steps began to change it
+
+    # What was due
+
+    def fire_what_is_due(self) -> None:
+        firings: dict[str, int] = {}
+        while True:
+            following = self._next()
+            if following is None:
+                if not self.waiting:
+                    return
+                self._consider()
+                continue
+            at, run, move = following
+            firings[run.id] = firings.get(run.id, 0) + 1
+            place = self._place(at, "timer" if move is machine.time_out else "operator")
+            if firings[run.id] > MAX_FIRINGS:
+                reason = f"more than {MAX_FIRINGS} timers were due at once; resume the run to let it go on"
+                self._suspend(run, RuntimeError(reason), place)
+            else:
+                self._move(run, place, move)
+
+    def _next(self) -> tuple[int, Run, Callable[..., Move | None]] | None:
+        """Return what is due first, at or before now: a timer, or what was done to a journey; the oldest run among equals."""
+        first: tuple[int, Run, Callable[..., Move | None]] | None = None
+        steered = self.catalog.steered
+        for run in self.runs:
+            is_steered = bool(steered) and (self.tenant, run.journey) in steered
+            if is_steered:
+                for at, move in self._done_to(run):
+                    if at <= self.now and (first is None or at < first[0]):
+                        first = (at, run, move)
+            for due_at in (run.due_at, run.look_at):
+                if due_at is None or due_at > self.now or run.suspended or (first is not None and due_at >= first[0]):
+                    continue
+                if not is_steered or not self._is_paused(run, due_at):
+                    first = (due_at, run, machine.time_out)
+        return first
+
+    def _done_to(self, run: Run) -> list[tuple[int, Callable[..., Move | None]]]:
+        """Return what operators and new versions have done to a run, and when."""
+        name = (self.tenant, run.journey)
+        done: list[tuple[int, Callable[..., Move | None]]] = []
+        control = self.catalog.controls.get(name)
+        if control is not None and control.stopped_at is not None and control.stopped_at >= run.entered_at:
+            done.append((control.stopped_at, lambda journey, run, place: machine.end(run, "stopped", place)))
+        current = self.catalog.of(self.tenant, run.journey)
+        if current is not None and run.version != current.version and run.step in current.moves and run.visit > 0:
+            target = current.moves[run.step]
+            at = max(self.catalog.activated_at[name], run.arrived_at)
+            if target == EXIT:
+                done.append(
+                    (at, lambda journey, run, place: machine.end(run, f"moved out by v{current.version}", place))
+                )
+            else:
+                done.append((at, lambda journey, run, place: machine.move_to(current, run, target, place)))
+        return done
+
+    def _is_paused(self, run: Run, at: int) -> bool:
+        """Is what is due at this time held up by a pause?"""
+        control = self.catalog.controls.get((self.tenant, run.journey))
+        return control is not None and control.paused_at is not None and at > control.paused_at
+
+    # Events
+
+    def take_event(self, event: Event) -> None:
+        check(event)
+        cause = f"event {event.name} #{event.id}"
+        cell = duplicates.cell(event.id, self.now)
+        if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.older, cell):
+            self._note("dropped", cause, reason="duplicate")
+            return
+        self.seen += cell
+        before = self.profile
+        if event.profile:
+            self.profile = merged(before, event.profile)
+        trackers = self.catalog.tracking(self.tenant, event.name)
+        if trackers:
+            facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
+            self.history = history.note(self.history, trackers, facts, min(event.occurred_at, self.now))
+        place = self._place(self.now, cause)
+        if self.goals:
+            self._reach_goals(place, event.name, event.properties)
+        for run in tuple(self.runs):
+            if run.key is None or run.key == key_in(event.properties, self._journey(run).key):
+                self._show(run, place, event.name, event.properties)
+        for journey in self.catalog.beginning_with(self.tenant, event.name):
+            assert not isinstance(journey.entry, Api | Changed | Schedule)
+            if journey.entry.holds(
+                Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
+            ):
+                self._enter(journey, event.id, event.properties, event.occurred_at, place)
+        if event.profile:
+            self._profile_changed(before, place, event.properties)
+
+    def _profile_changed(self, before: dict[str, Any], place: Place, properties: dict[str, Any]) -> None:
+        """Let runs that follow the profile read it again, and journeys begin that wait for a change."""
+        changed = changes_between(before, self.profile)
+        if not changed:
+            return
+        for run in tuple(self.runs):
+            self._move(run, place, machine.follow)
+        for journey in self.catalog.changes.get(self.tenant, ()):
+            entry = journey.entry
+            if isinstance(entry, Changed) and entry.attribute in changed:
+                facts = Facts(self.profile, None, properties, history=self.history, now=self.now)
+                if entry.who is None or entry.who.holds(facts):
+                    self._enter(journey, place.cause, {**properties, **self.profile}, self.now, place)
+
+    def _reach_goals(self, place: Place, name: str | None, properties: dict[str, Any], only: str | None = None) -> None:
+        """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""
+        sends = {run.id: run.sends for run in self.runs}
+        still_open = []
+        for goal in self.goals:
+            journey = self._journey(goal)
+            definition = journey.goal
+            if definition is None or goal.until_at < self.now:
+                continue
+            facts = Facts(self.profile, name, properties, sends.get(goal.run, {}), history=self.history, now=self.now)
+            concerned = (only is None or goal.run == only) and (
+                goal.key is None or name is None or goal.key == key_in(properties, journey.key)
+            )
+            if concerned and definition.condition.holds(facts):
+                worth = worth_of(properties, definition.value)
+                self._note(
+                    "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
+                    detail={} if worth is None else {"value": worth},
+                )  # fmt: skip
+            else:
+                still_open.append(goal)
+        if len(still_open) < len(self.goals):
+            self.goals = tuple(still_open)
+
+    # Entries
+
+    def take_entry(self, entered: Entered) -> None:
+        """Begin a run by API, by another journey, or by a schedule."""
+        cause = f"{entered.by} #{entered.id}"
+        cell = duplicates.cell(entered.id, self.now)
+        if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.older, cell):
+            self._note("dropped", cause, reason="duplicate")
+            return
+        self.seen += cell
+        control = self.catalog.controls.get((self.tenant, entered.journey))
+        journey = self.catalog.of(self.tenant, entered.journey)
+        if journey is None or (control is not None and control.is_closed):
+            self._note("not_entered", cause, journey=entered.journey, reason="no such journey is active")
+            return
+        entry = journey.entry
+        if isinstance(entry, Api | Schedule) and entry.who is not None:
+            facts = Facts(self.profile, None, entered.properties, history=self.history, now=self.now)
+            if not entry.who.holds(facts):
+                if not isinstance(entry, Schedule):  # a sweep goes through everybody: no news that most aren't meant
+                    self._note(
+                        "not_entered", cause, journey=journey.name, version=journey.version, reason=f"not {entry.who}"
+                    )
+                return
+        self._enter(journey, entered.id, entered.properties, self.now, self._place(self.now, cause), entered.local)
+
+    def _enter(
+        self, journey: Journey, id: str, properties: dict[str, Any], occurred_at: int, place: Place, local: str = ""
+    ) -> None:
+        key = key_in(properties, journey.key)
+        slot = journey.name if key is None else f"{journey.name}|{key}"
+        if refusal := self._refusal(journey, occurred_at, key, slot):
+            self._note("not_entered", place.cause, journey=journey.name, version=journey.version, reason=refusal)
+            return
+        run = Run(
+            id=run_id(self.tenant, self.user_id, journey, id, key, self.now),
+            journey=journey.name,
+            version=journey.version,
+            step=journey.start,
+            visit=0,
+            entered_at=self.now,
+            arrived_at=self.now,
+            due_at=self.now,  # so that a run suspended before its first step starts when it is resumed
+            key=key,
+            event=carried(properties),
+        )
+        self._remember_entry(slot)
+        if journey.goal is not None:
+            until_at = self.now + milliseconds(journey.goal.within)
+            goal = OpenGoal(run.id, journey.name, journey.version, until_at, key)
+            self.goals = (*self.goals, goal)[-MAX_GOALS:]
+        self._note(
+            "entered", place.cause, journey=journey.name, version=journey.version, run=run.id,
+            detail={} if key is None else {"key": key},
+        )  # fmt: skip
+        if local:
+            where = zone(zone_name(self.policy, self.profile))
+            run = replace(run, due_at=max(self.now, to_instant(read_local(local), where)))
+        if journey.entry_cap is not None:
+            run = replace(run, due_at=None, mode="asked")
+            within_ms = milliseconds(journey.entry_cap.within)
+            asked = Asked(f"{run.id}:0", self.user_id, most=journey.entry_cap.most, within_ms=within_ms)
+            self._give(Forward(f"quota:entries.{journey.name}", asked))
+        self.runs.append(run)
+        if run.due_at == self.now:
+            self._move(run, place, machine.start)
+
+    def _refusal(self, journey: Journey, occurred_at: int, key: str | None, slot: str) -> str:
+        """Say why no run begins, or nothing."""
+        if journey.key is not None and key is None:
+            return f"the event has no {journey.key}"
+        if self.now - occurred_at > milliseconds(journey.late_after):
+            return "the event came too late"
+        control = self.catalog.controls.get((self.tenant, journey.name))
+        if control is not None and control.paused_at is not None:
+            return "the journey is paused"
+        if any([run.journey == journey.name and run.key == key for run in self.runs]):
+            return "already in it"
+        if not journey.reentry.allows(self.entered.get(slot), self.now):
+            return f"re-entry is {journey.reentry}"
+        if len(self.runs) >= MAX_RUNS:
+            return f"{MAX_RUNS} runs are live already"
+        return ""
+
+    def _remember_entry(self, slot: str) -> None:
+        entered = {name: at for name, at in self.entered.items() if name != slot}
+        entered[slot] = self.now
+        while len(entered) > MAX_ENTERED:
+            # Keys go first: three hundred carts must not make a customer new again.
+            del entered[next((name for name in entered if "|" in name), next(iter(entered)))]
+        self.entered = entered
+
+    # Receipts and grants
+
+    def take_receipt(self, receipt: Receipt) -> None:
+        run_id, _, visit = receipt.message.rpartition(":")
+        run = self._find(run_id)
+        step = next((name for name, sent in run.sends.items() if str(sent.visit) == visit), "") if run else ""
+        if run is not None and step and receipt.status in run.sends[step].statuses:
+            return  # Receipts are sets: the second of a kind is no news.
+        place = self._place(self.now, f"receipt {receipt.status}")
+        journey, _, version = run_id.rpartition(".")[0].rpartition(".")
+        self._note(
+            "receipt", place.cause, message=receipt.message, run=run_id, journey=journey, step=step,
+            version=int(version) if version.isdecimal() else 0, reason=receipt.status,
+            detail={"channel": receipt.channel, **({"detail": receipt.detail} if receipt.detail else {})},
+        )  # fmt: skip
+        if receipt.status in ("unsubscribed", "complained"):
+            topic = getattr(self._journey(run).steps[step], "topic", "all") if run is not None and step else "marketing"
+            self._refuse(f"{receipt.channel}:{'all' if receipt.status == 'complained' else topic}")
+        if run is None or not step:
+            return
+        sent = Sent(run.sends[step].visit, tuple(sorted({*run.sends[step].statuses, receipt.status})))
+        answers = {**run.answers, step: carried(receipt.answer, MAX_ANSWER_BYTES)} if receipt.answer else run.answers
+        informed = replace(run, sends={**run.sends, step: sent}, answers=answers)
+        self._replace(run, informed)
+        self._reach_goals(place, None, informed.event, only=run_id)
+        self._show(informed, place, None, informed.event)
+
+    def _refuse(self, what: str) -> None:
+        if what not in self.refused:
+            self.refused = (*self.refused, what)[-MAX_REFUSED:]
+
+    def take_grant(self, grant: Granted) -> None:
+        """A quota's answer; one that is for an earlier visit, or for a run that has ended, is nothing any more."""
+        run_id, _, visit = grant.id.rpartition(":")
+        run = self._find(run_id)
+        if run is None or run.suspended or run.mode != "asked" or str(run.visit) != visit:
+            return
+        place = self._place(self.now, "quota")
+        self._move(run, place, lambda journey, run, place: machine.granted(journey, run, grant.at, place))
+
+    # Operators, erasure
+
+    def unsuspend(self, run_id: str) -> bool:
+        """Let a run's timers fire again. Return False if it isn't suspended, or gone."""
+        run = self._find(run_id)
+        if run is None or not run.suspended:
+            return False
+        self._replace(run, replace(run, suspended=""))
+        self._note("resumed", "operator", journey=run.journey, version=run.version, run=run.id, step=run.step)
+        return True
+
+    def look_again(self, run_id: str) -> None:
+        """Show a resumed run what came while it stood still: its receipts, and what the profile is by now."""
+        run = self._find(run_id)
+        if run is not None and not run.suspended:
+            self._show(run, self._place(self.now, "operator"), None, run.event)
+
+    def erase(self) -> None:
+        """Forget everything but that there is nothing to remember."""
+        for run in tuple(self.runs):
+            self.journal += machine.end(run, "erased", self._place(self.now, "erasure")).journal
+        self.runs, self.waiting = [], []
+        self.is_erased = True
+
+    # Moving runs
+
+    def settle(self) -> None:
+        """Put what runs came to before the policy, and show the others what was changed, until nothing more moves."""
+        for _ in range(MAX_ROUNDS):
+            if self.waiting:
+                self._consider()
+            elif self.changed_by_steps is not None:
+                before, self.changed_by_steps = self.changed_by_steps, None
+                place = self._place(self.now, "profile")
+                for run in tuple(self.runs):
+                    self._show(run, place, None, run.event)
+                self._profile_changed(before, place, {})
+            else:
+                return
+        for run_id, _, place, _ in self.waiting:
+            stuck = self._find(run_id)
+            if stuck is not None:
+                self._suspend(stuck, RuntimeError(f"more than {MAX_ROUNDS} messages in one input"), place)
+
+    def _consider(self) -> None:
+        """Judge the messages that runs have come to: the highest priority first, what was due first, the oldest run."""
+        waiting, self.waiting = self.waiting, []
+        order = {run.id: at for at, run in enumerate(self.runs)}
+        priority = {run.id: self._journey(run).priority for run in self.runs}
+        for run_id, request, place, passed in sorted(
+            waiting, key=lambda each: (-priority[each[0]], each[2].at, order[each[0]])
+        ):
+            run = self._find(run_id)
+            if run is None:
+                continue
+            if holdout := self._journey(run).holdout:
+                request = with_fields(request, holdout=holdout)
+            judged = User(profile=self.profile, contacts=self.contacts, refused=self.refused)
+            verdict = judge(self.policy, self.user_id, judged, request, self.now)
+            place.profile = self.profile
+            asked = len(self.messages)
+            self._move(
+                run, place,
+                lambda journey, run, place, v=verdict, p=passed: machine.decide(journey, run, v, place, p),
+            )  # fmt: skip
+            if self.policy.caps and not request.transactional:
+                for message in self.messages[asked:]:
+                    contact = Contact(self.now, message.channel, message.topic)
+                    self.contacts = with_contact(self.policy, self.contacts, contact)
+
+    def _show(self, run: Run, place: Place, name: str | None, properties: dict[str, Any]) -> None:
+        """Let a run see what is the case, and what became of its own messages. A paused one sees its exit only."""
+        journey = self._journey(run)
+        facts = place.facts(run, name, properties)
+        if self.catalog.steered and self._is_paused(run, self.now):
+            if journey.exit_on is not None and journey.exit_on.holds(facts):
+                self._move(run, place, lambda journey, run, place: machine.end(run, "exit_on", place))
+            return
+        self._move(run, place, lambda journey, run, place: machine.resume(journey, run, place, facts))
+
+    def _move(self, run: Run, place: Place, move: Callable[..., Move | None]) -> None:
+        """Move one run, all or nothing: if it fails, it stands suspended as it was."""
+        try:
+            moved = move(self._journey(run), run, place)
+        except Exception as error:
+            place.profile = self.profile
+            self._suspend(run, error, place)
+            return
+        if moved is None:
+            return
+        self._replace(run, moved.run)
+        self.messages += moved.messages
+        self.journal += moved.journal
+        for forward in moved.inputs:
+            self._give(forward)
+        if place.profile is not self.profile:
+            if self.changed_by_steps is None:
+                self.changed_by_steps = self.profile
+            self.profile = place.profile
+        if moved.request is not None:
+            self.waiting.append((run.id, moved.request, place, moved.passed))
+
+    def _give(self, forward: Forward) -> None:
+        key = f"{self.tenant}/{forward.to}" if forward.to else f"{self.tenant}:{self.user_id}"
+        self.inputs.append((key, forward.input))
+
+    def _suspend(self, run: Run, error: Exception, place: Place) -> None:
+        reason = f"{type(error).__name__}: {error}"[:500]
+        self._replace(run, replace(run, suspended=reason))
+        suspended = machine.entry("suspended", run, place, reason=reason)
+        self.journal.append(suspended)
+        self.errors.append(error)
+
+    def _find(self, run_id: str) -> Run | None:
+        return next((run for run in self.runs if run.id == run_id), None)
+
+    def _replace(self, run: Run, by: Run | None) -> None:
+        at = next(index for index, each in enumerate(self.runs) if each.id == run.id)
+        if by is None:
+            del self.runs[at]
+        else:
+            self.runs[at] = by
+
+    def _journey(self, run: Run | OpenGoal) -> Journey:
+        """Return the version that a run is in. That it isn't there would be our fault, not the run's."""
+        return self.catalog.journeys[self.tenant, run.journey, run.version]
+
+    def _place(self, at: int, cause: str) -> Place:
+        return Place(
+            self.tenant, self.user_id, self.profile, self.history, self.earlier, self.policy, at, self.now, cause
+        )
+
+    def _note(self, kind: JournalKind, cause: str, **more: Any) -> None:
+        self.journal.append(JournalEntry(kind, self.now, self.tenant, self.user_id, cause, **more))
+
+    def finish(self) -> tuple[User, bytes]:
+        """Return the user as it is now, the same object if nothing has changed, and the seen ids kept apart."""
+        user = self.before
+        if self.is_erased:
+            return User(erased=True), b""
+        has_older = user.has_older
+        if duplicates.overflows(self.seen):
+            self.seen, self.older = duplicates.spill(self.seen, self.older, self.now)
+            has_older = bool(self.older)
+        after = User(
+            self.profile, tuple(self.runs), self.entered, self.goals, self.seen, has_older, self.history, self.contacts,
+            self.refused,
+        )  # fmt: skip
+        return (user if after == user else after), self.older
+
+
+def run_id(tenant: str, user_id: str, journey: Journey, event_id: str, key: str | None, now: int) -> str:
+    """Return `<journey>.<version>.<16 letters>`: 80 bits of BLAKE2b over what makes the run the one it is."""
+    told = "\0".join([tenant, user_id, journey.name, str(journey.version), event_id, key or "", str(now)])
+    letters = b32encode(blake2b(told.encode(), digest_size=10).digest()).decode().lower()
+    return f"{journey.name}.{journey.version}.{letters}"
