@@ -55,7 +55,7 @@ chaos: $(INSTALLED) ## only the tests that kill, freeze and starve processes
 .PHONY: lock
 lock: $(INSTALLED) ## resolve pyproject.toml into the two locks anew, to the newest versions allowed
 	@$(PIP) install --quiet uv
-	@$(RESOLVE) --upgrade --extra demo --group dev --output-file requirements.lock
+	@$(RESOLVE) --upgrade --extra demo --extra backtest --group dev --output-file requirements.lock
 	@$(RESOLVE) --constraint requirements.lock --no-annotate --output-file deploy/requirements.lock
 	@echo "requirements.lock and deploy/requirements.lock are new; run: make test"
 
