@@ -73,7 +73,7 @@ def main() -> None:
         sys.exit(f"no Kafka broker: {error}")
     if options.end_with_parent:
         end_with_parent()
-    print(f"Kafka listens on 127.0.0.1:{ports[0]}, data in {options.data}; Ctrl-C ends it", flush=True)
+    print(f"Kafka starts; it listens on 127.0.0.1:{ports[0]}, data in {options.data}; Ctrl-C ends it", flush=True)
     os.execv(command[0], command)
 
 

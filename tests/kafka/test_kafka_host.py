@@ -63,6 +63,7 @@ class KafkaHarness:
             for partition in partitions._owned.values():
                 await partition.close()
             await partitions._consumer.stop()
+            await partitions._offsets.stop()
         await self._let_go()
 
     async def _let_go(self) -> None:

@@ -55,6 +55,7 @@ class Process:
     topic: str  # logical: "events", "messages.email"
     work: str  # what its transactional ids, changelog and stores are named after: "users", "email"
     consumer: AIOKafkaConsumer
+    offsets: AIOKafkaConsumer  # asked for offsets: on the other's connection a question waits behind a long poll
     directory: Path
     cluster: str
     tombstones_kept: timedelta
@@ -200,7 +201,7 @@ class KafkaPartition:
         if anew:
             _log.warning("a store is made anew", topic=self.topic, partition=self.number, reason=anew)
         began = time.monotonic()
-        count = await recover(store, self._changelog, process.consumer, process.settings, process.metrics)
+        count = await recover(store, self._changelog, process.offsets, process.settings, process.metrics)
         if count:
             seconds = round(time.monotonic() - began, 3)
             _log.info("store recovered", topic=self.topic, partition=self.number, records=count, seconds=seconds)
@@ -208,9 +209,9 @@ class KafkaPartition:
     async def _seek(self, store: PartitionStore | None) -> None:
         """Go to the record after the last one folded, if the log still has it."""
         assert store is not None
-        consumer, source = self._process.consumer, self._source
-        begin = (await consumer.beginning_offsets([source]))[source]
-        end = (await consumer.end_offsets([source]))[source]
+        consumer, offsets, source = self._process.consumer, self._process.offsets, self._source
+        begin = (await offsets.beginning_offsets([source]))[source]
+        end = (await offsets.end_offsets([source]))[source]
         position = store.through + 1 if store.through >= 0 else begin
         if position > end:
             raise PartitionStopped(
@@ -240,7 +241,7 @@ class KafkaPartition:
                     return at_hand
             return await self._wait_for_records(limit, timeout_seconds)
         except OffsetOutOfRangeError as error:
-            begin = (await process.consumer.beginning_offsets([source]))[source]
+            begin = (await process.offsets.beginning_offsets([source]))[source]
             raise PartitionStopped(_gap(source, self.through + 1, begin)) from error
         except IllegalStateError:  # no longer assigned: the revocation is about to stop this loop
             await asyncio.sleep(timeout_seconds)

@@ -104,16 +104,19 @@ class Partitions:
             max_poll_interval_ms=NEVER_MS,
             partition_assignment_strategy=[StickyPartitionAssignor],
         )
+        self._offsets = clients.reader(settings)
         try:
             await self._consumer.start()
+            await self._offsets.start()
             self._process = Process(
-                settings, work.topic, work.name, self._consumer, self._directory,
+                settings, work.topic, work.name, self._consumer, self._offsets, self._directory,
                 cluster=await topics.cluster_id(settings),
                 tombstones_kept=await topics.tombstones_kept(settings, topics.changelog_name(settings, work.name)),
                 metrics=self._metrics, clock=self._clock,
             )  # fmt: skip
         except BaseException:
             await self._consumer.stop()
+            await self._offsets.stop()
             raise
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._chores = [asyncio.create_task(self._give_hints())]
@@ -137,6 +140,7 @@ class Partitions:
         for number in list(self._owned):
             self._close_later(number)
         await asyncio.gather(*self._closing.values())
+        await self._offsets.stop()
 
     @property
     def owned(self) -> list[int]:

@@ -28,17 +28,17 @@ _log = structlog.get_logger(__name__)
 async def recover(
     store: PartitionStore,
     changelog: TopicPartition,
-    consumer: AIOKafkaConsumer,
+    offsets: AIOKafkaConsumer,
     settings: Kafka,
     metrics: Metrics,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Bring the store to the end of the changelog; return how many records that took.
 
-    `consumer` is asked for offsets only. `progress` is told how far of how much is read, a few times a minute. Raises
+    `offsets` is asked for the changelog's end. `progress` is told how far of how much is read, a few times a minute. Raises
     PartitionStopped if the store and the changelog do not belong together.
     """
-    end = (await consumer.end_offsets([changelog]))[changelog]
+    end = (await offsets.end_offsets([changelog]))[changelog]
     check_belongs(store, changelog, end)
     if end <= store.changelog + 2:  # the last record we have, and the marker that committed it
         await _complete_timers(store)

@@ -72,9 +72,9 @@ class TransactionalWriter:
         """
         try:
             return await self._write_once(contents)
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+        except _TooLarge as error:
             if self._batch_bytes <= SMALLEST_BATCH_BYTES:
-                raise PartitionStopped(_too_large(contents)) from error
+                raise PartitionStopped(_explain(error.place, contents[error.place])) from error
             self._batch_bytes //= 2
             raise BatchTooLarge(f"batches have at most {self._batch_bytes:,} bytes from now on") from error
         except ProducerFenced as error:
@@ -97,7 +97,7 @@ class TransactionalWriter:
                 for batch in batches(producer, records):
                     size = batch.record_count()
                     sent.append((place, size, await producer.send_batch(batch, topic, partition=partition)))
-            last = {place: (await future).offset + size - 1 for place, size, future in sent}
+            last = {place: await _last_offset(place, size, future) for place, size, future in sent}
             await producer.commit_transaction()
         except BaseException:
             await asyncio.shield(self._abort(producer, [future for _, _, future in sent]))
@@ -126,17 +126,31 @@ def batches(producer: AIOKafkaProducer, records: Iterable[Content]) -> Iterator[
         yield batch
 
 
-def _too_large(contents: Mapping[Place, list[Content]]) -> str:
-    place, key, size = max(
-        (
-            (place, key, len(key or b"") + len(value or b""))
-            for place, some in contents.items()
-            for key, value, _ in some
-        ),
-        key=lambda found: found[2],
-    )
-    name = (key or b"").decode("utf-8", "replace")
+async def _last_offset(place: Place, size: int, sent: "asyncio.Future[Any]") -> int:
+    try:
+        return int((await sent).offset) + size - 1
+    except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+        raise _TooLarge(place) from error
+
+
+class _TooLarge(Exception):  # noqa: N818 - says what is the case
+    """The topic does not take a batch as large as this one."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+def _explain(place: Place, records: list[Content]) -> str:
+    """Say which record it must have been that a topic refused: the largest that was meant for it."""
+    size, key = max((_size(record), record[0] or b"") for record in records)
+    name = key.decode("utf-8", "replace")
     return (
         f"a record of {size:,} bytes for {name!r} is larger than topic {place[0]} takes; raise its max.message.bytes "
         "and start the worker again"
     )
+
+
+def _size(record: Content) -> int:
+    key, value, headers = record
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(header or b"") for name, header in headers)
