@@ -187,6 +187,8 @@ def test_a_second_attempt_hears_only_its_own_receipts(simulate: Simulate) -> Non
     user.wait(hours(1))
     first, second = user.messages
     assert first.id != second.id
+    user.event("anything")
+    assert user.step == "send"  # The bounce was the first attempt's.
     user.give(Receipt(first.id, "accepted", user.now_ms, "email"))  # of the first attempt, late
     assert user.step == "send"
     user.give(Receipt(second.id, "accepted", user.now_ms, "email"))
