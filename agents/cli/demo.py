@@ -53,7 +53,9 @@ def demo(
     try:
         from agents.demo import live
         from agents.demo import once as unattended
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("aiosmtpd", "segment"):
+            raise
         raise Failed(f"the demo needs {error.name}; install it with: pip install 'equeengage[demo]'") from None
     console = Console()
     if once:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings
+from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings, trace_command
 
 
 def resume(
@@ -45,4 +45,4 @@ def resume(
             return reached.where
 
     where = asyncio.run(append())
-    typer.echo(f"that {run} may go on was appended through {where}; see: equeengage trace {user}")
+    typer.echo(f"that {run} may go on was appended through {where}; see: {trace_command(user, data)}")

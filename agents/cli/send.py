@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings
+from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings, trace_command
 
 if TYPE_CHECKING:
     pass
@@ -53,7 +53,7 @@ def send(
             return reached.where
 
     where = asyncio.run(append())
-    typer.echo(f"{event} #{identifier} about {user} was appended through {where}; see: equeengage trace {user}")
+    typer.echo(f"{event} #{identifier} about {user} was appended through {where}; see: {trace_command(user, data)}")
 
 
 def _encode_event(name: str, properties: dict[str, Any], profile: dict[str, Any]) -> tuple[bytes, str]:

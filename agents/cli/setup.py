@@ -1,5 +1,6 @@
 """How a command gets its settings: from the environment, with the command's options over them."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,11 @@ def load_settings(**options: Any) -> "Settings":
 def is_on_kafka(settings: "Settings", asked: bool) -> bool:
     """Whether a command that can do both works on Kafka: it was asked to, or a broker is set."""
     return asked or "bootstrap" in settings.kafka.model_fields_set
+
+
+def trace_command(user: str, data: Path | None) -> str:
+    """Return what to type to see what came of it."""
+    return shlex.join(["equeengage", "trace", user, *(["--data", str(data)] if data else [])])
 
 
 def silence_libraries() -> None:

@@ -27,7 +27,7 @@ def main(console: Console, data: Path, port: int, mailbox_port: int, customers_p
 async def _play(
     console: Console, data: Path, port: int, mailbox_port: int, customers_per_second: float, seed: int
 ) -> None:
-    scene = Scene("", "", paces())
+    scene = Scene("", "", data, paces())
 
     def on_entry(entry: JournalEntry) -> None:
         if (happening := in_a_few_words(entry)) is not None:

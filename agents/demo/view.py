@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +23,7 @@ from schemas.outputs import JournalEntry
 BARS = " ▁▂▃▄▅▆▇█"
 LATEST = 30  # lines kept; as many are shown as the terminal has room for
 LINE_EVERY_SECONDS = 10.0  # where there is no terminal
-FIXED_ROWS = 12  # of the view: frames, figures, a notice, the cursor's line
+FIXED_ROWS = 13  # of the view: frames, figures, a notice, the cursor's line
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Scene:
 
     server_url: str
     mailbox_url: str
+    data: Path
     paces: dict[str, str]  # journey -> how fast it is played
     figures: Figures = field(default_factory=Figures)
     mails: deque[Mail] = field(default_factory=lambda: deque(maxlen=LATEST))
@@ -149,6 +151,8 @@ def _numbers(scene: Scene) -> Table:
         ("  from the event to the message asked for", "dim"),
     )  # fmt: skip
     table.add_row("latency", latency)
+    if scene.happenings:
+        table.add_row("a story", f"equeengage trace {scene.happenings[0].user} --data {scene.data}")
     if scene.notice:
         table.add_row("", Text(scene.notice, "yellow"))
     return table

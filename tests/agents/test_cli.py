@@ -192,5 +192,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert result.stderr == ""
 
 
+def test_without_what_the_demo_brings_along_it_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['aiosmtpd.smtp'] = None; from agents.cli.program import run; sys.exit(run(['demo']))"
+    )
+    result = subprocess.run(
+        [COMMAND.with_name("python"), "-c", script], capture_output=True, text=True, env=environment()
+    )
+    assert result.returncode == 1
+    assert told(result).endswith("install it with: pip install 'equeengage[demo]'")
+
+
 def test_the_version_is_told() -> None:
     assert equeengage("--version").stdout.startswith("equeengage 0.")

@@ -26,7 +26,7 @@ from agents.demo.mailbox import Mail, Mailbox
 from agents.demo.once import CAST, compare
 from agents.demo.shop import Shop
 from agents.demo.stage import EXAMPLES, find_drawn, hurried, reserve_numbers
-from agents.demo.view import Scene, draw, in_a_few_words, in_a_line
+from agents.demo.view import Happening, Scene, draw, in_a_few_words, in_a_line
 from agents.folder import read_folder
 from engine.journey import Journey
 from engine.runtime.metrics import Metrics
@@ -294,8 +294,11 @@ def test_figures_are_read_from_the_metrics() -> None:
 def test_the_view_fits_the_terminal(size: tuple[int, int]) -> None:
     width, height = size
     console = Console(width=width, height=height, record=True, file=io.StringIO())
-    scene = Scene("http://127.0.0.1:8080", "http://127.0.0.1:8025", {"welcome": "a day passes in 2 seconds"})
+    scene = Scene(
+        "http://127.0.0.1:8080", "http://127.0.0.1:8025", Path("data/demo"), {"welcome": "a day passes in 2 seconds"}
+    )
     scene.mails.extend(Mail(n, 0, "", f"ada.{n}@example.com", "A rather long subject " * 9, "", "") for n in range(50))
+    scene.happenings.extend(Happening(0, f"ada-{n}", "enters a journey with quite a long name " * 3) for n in range(50))
     scene.notice = "the client's queue is full"
     console.print(draw(scene, height))
     lines = console.export_text().splitlines()
