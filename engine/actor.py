@@ -22,7 +22,7 @@ nobody else. A suspended run notes its receipts and obeys its exit, and does not
 Nothing here does I/O, so production, replay, simulation and explanation are this one function.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from engine.catalog import Catalog
 from engine.turn import Turn
@@ -33,16 +33,15 @@ from schemas.state import User
 NOBODY = User()
 
 
-@dataclass(slots=True)
-class Handled:
+class Handled(Struct):
     """What an input came to. `user` is the very same object if nothing about the user has changed."""
 
     user: User
     older: bytes = b""  # seen ids that are not part of `user`; to be stored if it isn't what was given
-    messages: list[Message] = field(default_factory=list)
-    journal: list[JournalEntry] = field(default_factory=list)
-    inputs: list[tuple[str, Input]] = field(default_factory=list)  # the actor's key, and what it is given
-    errors: list[Exception] = field(default_factory=list)  # of the runs that were suspended
+    messages: list[Message] = []
+    journal: list[JournalEntry] = []
+    inputs: list[tuple[str, Input]] = []  # the actor's key, and what it is given
+    errors: list[Exception] = []  # of the runs that were suspended
 
 
 def handle(

@@ -8,9 +8,11 @@ everything. `!=` is the exact opposite of `==`, so a user without a tier is amon
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, overload
 
 import xxhash
+from msgspec import Struct
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass, rebuild_dataclass
 
@@ -32,36 +34,25 @@ from schemas.state import Sent, Track
 FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Facts:
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Facts(Struct):
     """What a condition is judged against.
 
     `name` is None where no event is at hand; `here` is the present step's message; `history` what was tracked of earlier
     events. With `since`, an event counts as being at hand if it has occurred since then (a wait's lookback).
     """
 
-    __slots__ = ("answers", "here", "history", "name", "now", "profile", "properties", "sends", "since")
-
-    def __init__(
-        self,
-        profile: Mapping[str, Any],
-        name: str | None = None,
-        properties: Mapping[str, Any] = {},
-        sends: Mapping[str, Sent] = {},
-        here: Sent | None = None,
-        answers: Mapping[str, Any] = {},
-        history: Mapping[str, Track] = {},
-        now: int = 0,
-        since: int | None = None,
-    ) -> None:
-        self.profile = profile
-        self.name = name
-        self.properties = properties
-        self.sends = sends
-        self.here = here
-        self.answers = answers
-        self.history = history
-        self.now = now
-        self.since = since
+    profile: Mapping[str, Any]
+    name: str | None = None
+    properties: Mapping[str, Any] = NOTHING
+    sends: Mapping[str, Sent] = NOTHING
+    here: Sent | None = None
+    answers: Mapping[str, Any] = NOTHING
+    history: Mapping[str, Track] = NOTHING
+    now: int = 0
+    since: int | None = None
 
 
 @dataclass(frozen=True, config=FORBID)

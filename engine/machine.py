@@ -18,10 +18,10 @@ or does I/O, so the same inputs give the same moves in production, on replay aft
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.conditions import Facts
@@ -34,8 +34,7 @@ from schemas.outputs import JournalEntry, JournalKind, Message
 from schemas.state import Run, Sent, Track
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """Whose run it is and when: the same for everything that one input does to one run, but for the profile."""
 
     tenant: str
@@ -55,16 +54,15 @@ class Place:
         return Facts(self.profile, name, shown, run.sends, here, run.answers, self.history, self.at)
 
 
-@dataclass(slots=True)
-class Move:
+class Move(Struct):
     """What happened to a run. `run` is None when it has ended; `request` is the message it came to."""
 
     run: Run | None
-    messages: list[Message] = field(default_factory=list)
-    journal: list[JournalEntry] = field(default_factory=list)
-    inputs: list[Forward] = field(default_factory=list)
+    messages: list[Message] = []
+    journal: list[JournalEntry] = []
+    inputs: list[Forward] = []
     request: Request | None = None
-    passed: list[str] = field(default_factory=list)
+    passed: list[str] = []
 
 
 def start(journey: Journey, run: Run, place: Place) -> Move:

@@ -1,10 +1,11 @@
 """What a step may answer when a run arrives at it, and what the step is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from engine.conditions import Facts
+from msgspec import Struct
+
+from engine.conditions import NOTHING, Facts
 from engine.durations import milliseconds
 from engine.policy import Policy, Request, Verdict, zone_name
 from schemas.inputs import Input
@@ -12,26 +13,23 @@ from schemas.outputs import Message
 from schemas.state import Run, Track
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """An input for an actor. `to` is empty for the user themselves, else the rest of the key: "quota:mails"."""
 
     to: str
     input: Input
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(Struct, frozen=True):
     """Go on to another step at once. On the way: ask for messages, change the profile, give inputs to actors."""
 
     step: str
     messages: tuple[Message, ...] = ()
-    updates: Mapping[str, Any] = field(default_factory=dict)
+    updates: Mapping[str, Any] = NOTHING
     inputs: tuple[Forward, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Stay until an input concerns the step, or until `until_at` (None: only an input ends it).
 
     `look_at` is when time alone may end the wait before that. With `asked`, a quota's answer is what is waited for.
@@ -44,15 +42,13 @@ class Wait:
     asked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Consider:
+class Consider(Struct, frozen=True):
     """Ask the policy whether a message may go out now; the step's `decide` is told the verdict."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The run ends here."""
 
     reason: str = "done"
@@ -61,8 +57,7 @@ class Finish:
 Outcome = Go | Wait | Consider | Finish
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(Struct):
     """A run at a step. `at` is the time by which paths are decided, `now` that of the record being folded.
 
     They differ when timers are late: after an outage a wait ends at its own time, but a message goes out now or not at all.

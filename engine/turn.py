@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine import duplicates, history, machine
 from engine.catalog import Catalog
-from engine.conditions import Facts
+from engine.conditions import NOTHING, Facts
 from engine.durations import milliseconds
 from engine.entries import Api, Changed, Schedule
 from engine.events import MAX_ANSWER_BYTES, carried, check, key_in, worth_of
@@ -146,16 +146,16 @@ class Turn:
             facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
             self.history = history.note(self.history, trackers, facts, min(event.occurred_at, self.now))
         place = self._place(self.now, cause)
+        facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
         if self.goals:
-            self._reach_goals(place, event.name, event.properties)
+            self._reach_goals(place, facts)
         for run in tuple(self.runs):
             if run.key is None or run.key == key_in(event.properties, self._journey(run).key):
-                self._show(run, place, event.name, event.properties)
+                self._show(run, place, facts)
         for journey in self.catalog.beginning_with(self.tenant, event.name):
             assert not isinstance(journey.entry, Api | Changed | Schedule)
-            if journey.entry.holds(
-                Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
-            ):
+            facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
+            if journey.entry.holds(facts):
                 self._enter(journey, event.id, event.properties, event.occurred_at, place)
         if event.profile:
             self._profile_changed(before, place, event.properties)
@@ -174,7 +174,7 @@ class Turn:
                 if entry.who is None or entry.who.holds(facts):
                     self._enter(journey, place.cause, {**properties, **self.profile}, self.now, place)
 
-    def _reach_goals(self, place: Place, name: str | None, properties: dict[str, Any], only: str | None = None) -> None:
+    def _reach_goals(self, place: Place, facts: Facts, only: str | None = None) -> None:
         """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""
         sends = {run.id: run.sends for run in self.runs}
         still_open = []
@@ -183,12 +183,9 @@ class Turn:
             definition = journey.goal
             if definition is None or goal.until_at < self.now:
                 continue
-            facts = Facts(self.profile, name, properties, sends.get(goal.run, {}), history=self.history, now=self.now)
-            concerned = (only is None or goal.run == only) and (
-                goal.key is None or name is None or goal.key == key_in(properties, journey.key)
-            )
-            if concerned and definition.condition.holds(facts):
-                worth = worth_of(properties, definition.value)
+            facts.sends = sends.get(goal.run, NOTHING)
+            if definition.condition.holds(facts) and self._concerns(goal, journey, facts, only):
+                worth = worth_of(facts.properties, definition.value)
                 self._note(
                     "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
                     detail={} if worth is None else {"value": worth},
@@ -197,6 +194,11 @@ class Turn:
                 still_open.append(goal)
         if len(still_open) < len(self.goals):
             self.goals = tuple(still_open)
+
+    def _concerns(self, goal: OpenGoal, journey: Journey, facts: Facts, only: str | None) -> bool:
+        if only is not None and goal.run != only:
+            return False
+        return goal.key is None or facts.name is None or goal.key == key_in(facts.properties, journey.key)
 
     # Entries
 
@@ -314,8 +316,9 @@ class Turn:
         answers = {**run.answers, step: carried(receipt.answer, MAX_ANSWER_BYTES)} if receipt.answer else run.answers
         informed = replace(run, sends={**run.sends, step: sent}, answers=answers)
         self._replace(run, informed)
-        self._reach_goals(place, None, informed.event, only=run_id)
-        self._show(informed, place, None, informed.event)
+        facts = self._bare_facts(informed)
+        self._reach_goals(place, facts, only=run_id)
+        self._show(informed, place, facts)
 
     def _refuse(self, what: str) -> None:
         if what not in self.refused:
@@ -345,7 +348,7 @@ class Turn:
         """Show a resumed run what came while it stood still: its receipts, and what the profile is by now."""
         run = self._find(run_id)
         if run is not None and not run.suspended:
-            self._show(run, self._place(self.now, "operator"), None, run.event)
+            self._show(run, self._place(self.now, "operator"), self._bare_facts(run))
 
     def erase(self) -> None:
         """Forget everything but that there is nothing to remember."""
@@ -365,7 +368,7 @@ class Turn:
                 before, self.changed_by_steps = self.changed_by_steps, None
                 place = self._place(self.now, "profile")
                 for run in tuple(self.runs):
-                    self._show(run, place, None, run.event)
+                    self._show(run, place, self._bare_facts(run))
                 self._profile_changed(before, place, {})
             else:
                 return
@@ -400,20 +403,26 @@ class Turn:
                     contact = Contact(self.now, message.channel, message.topic)
                     self.contacts = with_contact(self.policy, self.contacts, contact)
 
-    def _show(self, run: Run, place: Place, name: str | None, properties: dict[str, Any]) -> None:
+    def _show(self, run: Run, place: Place, facts: Facts) -> None:
         """Let a run see what is the case, and what became of its own messages. A paused one sees its exit only."""
-        journey = self._journey(run)
-        facts = place.facts(run, name, properties)
+        facts.sends = run.sends
+        facts.here = run.sends.get(run.step)
+        facts.answers = run.answers
         if self.catalog.steered and self._is_paused(run, self.now):
-            if journey.exit_on is not None and journey.exit_on.holds(facts):
+            exit_on = self._journey(run).exit_on
+            if exit_on is not None and exit_on.holds(facts):
                 self._move(run, place, lambda journey, run, place: machine.end(run, "exit_on", place))
             return
-        self._move(run, place, lambda journey, run, place: machine.resume(journey, run, place, facts))
+        self._move(run, place, machine.resume, facts)
 
-    def _move(self, run: Run, place: Place, move: Callable[..., Move | None]) -> None:
+    def _bare_facts(self, run: Run) -> Facts:
+        """What is the case without an event at hand."""
+        return Facts(self.profile, None, run.event, history=self.history, now=self.now)
+
+    def _move(self, run: Run, place: Place, move: Callable[..., Move | None], *given: Facts) -> None:
         """Move one run, all or nothing: if it fails, it stands suspended as it was."""
         try:
-            moved = move(self._journey(run), run, place)
+            moved = move(self.catalog.journeys[self.tenant, run.journey, run.version], run, place, *given)
         except Exception as error:
             place.profile = self.profile
             self._suspend(run, error, place)
@@ -474,11 +483,23 @@ class Turn:
         if duplicates.overflows(self.seen):
             self.seen, self.older = duplicates.spill(self.seen, self.older, self.now)
             has_older = bool(self.older)
+        runs = tuple(self.runs)
+        if (
+            self.seen is user.seen
+            and self.profile is user.profile
+            and self.history is user.history
+            and self.entered is user.entered
+            and self.goals is user.goals
+            and self.contacts is user.contacts
+            and self.refused is user.refused
+            and runs == user.runs
+        ):
+            return user, self.older
         after = User(
-            self.profile, tuple(self.runs), self.entered, self.goals, self.seen, has_older, self.history, self.contacts,
+            self.profile, runs, self.entered, self.goals, self.seen, has_older, self.history, self.contacts,
             self.refused,
         )  # fmt: skip
-        return (user if after == user else after), self.older
+        return after, self.older
 
 
 def run_id(tenant: str, user_id: str, journey: Journey, event_id: str, key: str | None, now: int) -> str:

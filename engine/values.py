@@ -7,7 +7,7 @@ of this run was answered, by step) or `run` (id, journey, key).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -31,7 +31,7 @@ class Path:
         return self.path if self.default is None else f"{self.path} or {self.default!r}"
 
 
-Filled = Annotated[Scalar | Path, Field(union_mode="left_to_right")]
+Filled = Scalar | Path  # the type that fits best, not the first that can be made of it: "01234" stays a text
 
 
 def value(path: str, default: Scalar = None) -> Path:
