@@ -38,6 +38,8 @@ DRAINS_WITHIN_SECONDS = 9.0
 COMMITS_WITHIN_SECONDS = 5.0
 REBALANCE_TIMEOUT_MS = 20_000
 NEVER_MS = 24 * 60 * 60 * 1000  # liveness is the session's, not "somebody polled": recovery may take long
+# A partition that was slow to take its last records is not in the fetch under way, and waits for the next one.
+LONGEST_FETCH_MS = 100
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0  # a second: heartbeats will have told us what we lost
 REJOINS_AFTER_SECONDS = 1.0
 HINTS_EVERY_SECONDS = 5.0
@@ -102,6 +104,7 @@ class Partitions:
             heartbeat_interval_ms=HEARTBEAT_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=NEVER_MS,
+            fetch_max_wait_ms=LONGEST_FETCH_MS,
             partition_assignment_strategy=[StickyPartitionAssignor],
         )
         self._offsets = clients.reader(settings)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from engine.runtime.kafka import clients
 from engine.runtime.settings import Kafka
 
-CHANNELS = ("email", "webhook")
+CHANNELS = ("email", "webhook", "call")
 
 # What a store may have missed while it was away is bounded by this: see recovery.py.
 TOMBSTONES_KEPT = timedelta(days=7)
