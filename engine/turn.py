@@ -162,7 +162,8 @@ class Turn:
 
     def _profile_changed(self, before: dict[str, Any], place: Place, properties: dict[str, Any]) -> None:
         """Let runs that follow the profile read it again, and journeys begin that wait for a change."""
-        changed = changes_between(before, self.profile)
+        after = self.profile  # what runs change from here on is a change of its own
+        changed = changes_between(before, after)
         if not changed:
             return
         for run in tuple(self.runs):
@@ -170,9 +171,9 @@ class Turn:
         for journey in self.catalog.changes.get(self.tenant, ()):
             entry = journey.entry
             if isinstance(entry, Changed) and entry.attribute in changed:
-                facts = Facts(self.profile, None, properties, history=self.history, now=self.now)
+                facts = Facts(after, None, properties, history=self.history, now=self.now)
                 if entry.who is None or entry.who.holds(facts):
-                    self._enter(journey, place.cause, {**properties, **self.profile}, self.now, place)
+                    self._enter(journey, place.cause, {**properties, **after}, self.now, place)
 
     def _reach_goals(self, place: Place, facts: Facts, only: str | None = None) -> None:
         """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""

@@ -1,0 +1,1 @@
+"""Stories of every kind of step."""
