@@ -41,9 +41,10 @@ class Delivery(Struct, frozen=True, array_like=True):
 
 
 class Accepted(Struct, frozen=True):
-    """The provider took it."""
+    """The provider took it. `answer`: what a called system said, for the run."""
 
     detail: str = ""
+    answer: dict[str, Any] = {}
 
 
 class Refused(Struct, frozen=True):
@@ -103,8 +104,8 @@ def conclude(delivery: Delivery, outcome: Outcome, now: int, idempotent: bool) -
     """What an outcome makes of a delivery. `idempotent`: the provider recognises a command that comes twice."""
     message = delivery.message
     match outcome:
-        case Accepted(detail):
-            return _finish(delivery, "accepted", detail, now)
+        case Accepted(detail, answer):
+            return _finish(delivery, "accepted", detail, now, answer)
         case Refused(reason, bounced, _):
             return _finish(delivery, "bounced" if bounced else "failed", reason, now)
         case KeptBack(reason):
@@ -149,9 +150,11 @@ def _retry(delivery: Delivery, reason: str, retry_after_seconds: float | None, n
     return Conclusion(waiting, None, _entry(message, "retry", now, reason=reason, detail=detail))
 
 
-def _finish(delivery: Delivery, status: ReceiptStatus, detail: str, now: int) -> Conclusion:
+def _finish(
+    delivery: Delivery, status: ReceiptStatus, detail: str, now: int, answer: dict[str, Any] | None = None
+) -> Conclusion:
     message = delivery.message
-    return Conclusion(None, Receipt(message.id, status, now, message.channel, detail))
+    return Conclusion(None, Receipt(message.id, status, now, message.channel, detail, answer or {}))
 
 
 def _entry(

@@ -44,6 +44,7 @@ FORGOTTEN_PER_TURN: Final = 200
 CLOGGED_SECONDS: Final = 60.0  # what a slow receiver's messages are put aside for: a million waiting cost 2 % of a core
 CALL_SECONDS: Final = 120.0  # channels have tighter limits of their own; this one is for their bugs
 TEMPLATE_PATIENCE: Final = timedelta(seconds=30)  # for a template that was published a moment ago
+EMPTY: Final = Definition("", "template", "", 0, "", msgspec.Raw(b"{}"))
 
 _log = structlog.get_logger(__name__)
 _decode = msgspec.json.Decoder(Message).decode
@@ -57,6 +58,7 @@ class Channel(Protocol[Content]):
 
     name: str
     idempotent: bool  # the provider recognises a command's id that comes twice
+    needs_template: bool  # else `render` is given an empty one
     concurrency: int  # how many calls may be under way at once in this process: what its `Pace` is made with
 
     def target(self, message: Message) -> str:
@@ -71,9 +73,11 @@ class Channel(Protocol[Content]):
         """Make what the person receives. Whatever it raises fails the message."""
         ...
 
-    async def deliver(self, message: Message, content: Content) -> str:
-        """Hand the message over; return what the provider said. Raises TemporaryFailure, PermanentFailure, or
-        UnknownOutcome where it was handed over and no answer came. May be cancelled at any time."""
+    async def deliver(self, message: Message, content: Content) -> str | Accepted:
+        """Hand the message over; return what the provider said, with an answer for the run if there is one.
+
+        Raises TemporaryFailure, PermanentFailure, or UnknownOutcome where it was handed over and no answer came. May be
+        cancelled at any time."""
         ...
 
     async def open(self) -> None: ...
@@ -321,7 +325,7 @@ class ChannelPartition:
         message = delivery.message
         if deliveries.is_expired(message, self._clock()):
             return KeptBack("late")
-        template = self._definitions.find(f"{message.tenant}/template/{message.template}")
+        template = self._template_of(message)
         if template is None:
             missing = f"the template {message.template!r} is not among the definitions"
             waited_ms = self._clock() - delivery.began_at
@@ -339,6 +343,11 @@ class ChannelPartition:
             self._metrics.channel_suppressed.labels(self._channel.name).inc()
             return KeptBack(f"suppressed: {scope}")
         return content
+
+    def _template_of(self, message: Message) -> Definition | None:
+        if not self._channel.needs_template:
+            return EMPTY
+        return self._definitions.find(f"{message.tenant}/template/{message.template}")
 
     async def _call(self, call: _Call, committed_at: float) -> None:
         """One call of the provider; its outcome is collected for the next turn. Cut off, it stays open in the store,
@@ -358,7 +367,8 @@ class ChannelPartition:
         ):
             try:
                 async with asyncio.timeout(CALL_SECONDS):
-                    return Accepted(await self._channel.deliver(message, call.content))
+                    said = await self._channel.deliver(message, call.content)
+                    return said if isinstance(said, Accepted) else Accepted(said)
             except TemporaryFailure as failure:
                 return Later(str(failure), failure.retry_after_seconds)
             except PermanentFailure as failure:

@@ -39,6 +39,7 @@ class EmailChannel:
 
     name = "email"
     idempotent = False
+    needs_template = True
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from agents.channels.call import CallChannel
 from agents.channels.delivery import Channel
 from agents.channels.email import EmailChannel
 from agents.channels.links import Links
@@ -13,6 +14,7 @@ from agents.channels.webhook import WebhookChannel
 from engine.runtime.settings import Settings
 
 WEBHOOKS_PER_SECOND: Final = 1000.0  # what one process can do anyway: the endpoint is the tenant's own
+CALLS_PER_SECOND: Final = 1000.0  # likewise; a Throttle before the step is how an author spares a system
 
 
 def make_channel(name: str, settings: Settings) -> tuple[Channel[Any], Pace]:
@@ -42,6 +44,11 @@ def _make_webhook(settings: Settings) -> tuple[Channel[Any], Pace]:
     return channel, Pace(channel.concurrency, WEBHOOKS_PER_SECOND)
 
 
+def _make_call(settings: Settings) -> tuple[Channel[Any], Pace]:
+    channel = CallChannel(settings.allowed_webhook_hosts, _wall_clock)
+    return channel, Pace(channel.concurrency, CALLS_PER_SECOND)
+
+
 def _wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
@@ -49,4 +56,5 @@ def _wall_clock() -> int:
 CHANNELS: Final[Mapping[str, Callable[[Settings], tuple[Channel[Any], Pace]]]] = {
     "email": _make_email,
     "webhook": _make_webhook,
+    "call": _make_call,
 }

@@ -24,7 +24,7 @@ CONNECT_SECONDS: Final = 5.0
 CALL_SECONDS: Final = 20.0  # Standard Webhooks asks for 15 to 30
 ANSWER_BYTES: Final = 200  # of an answer's body, for the receipt; the rest is not read
 LONGEST_RETRY_AFTER_SECONDS: Final = 7 * 86_400.0
-_LATER: Final = (408, 425, 429)  # and all of 5xx
+LATER: Final = (408, 425, 429)  # and all of 5xx
 
 
 class WebhookChannel:
@@ -32,6 +32,7 @@ class WebhookChannel:
 
     name = "webhook"
     idempotent = True
+    needs_template = True
     concurrency = CONCURRENCY
 
     def __init__(
@@ -99,16 +100,7 @@ class WebhookChannel:
             raise UnknownOutcome(f"no answer: {type(error).__name__}: {error}"[:500]) from error
 
     async def open(self) -> None:
-        resolver = GuardedResolver(self._resolver or aiohttp.DefaultResolver(), self._allowed_hosts)
-        # Without a DNS cache: its entries would be checked once and used for as long as they live, which is right, but
-        # a tenant who moves expects to be found.
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=CONCURRENCY)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._session = guarded_session(self._allowed_hosts, self._resolver, CONCURRENCY)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -119,6 +111,22 @@ class WebhookChannel:
         if endpoint is None:
             raise PermanentFailure(f"no endpoint is set for {message.tenant!r}: see EQUEENGAGE_ENDPOINTS")
         return endpoint
+
+
+def guarded_session(
+    allowed_hosts: Collection[str], resolver: AbstractResolver | None, limit: int
+) -> aiohttp.ClientSession:
+    """A session that connects to public addresses only, or to allowed hosts; at most `limit` calls at once."""
+    guarded = GuardedResolver(resolver or aiohttp.DefaultResolver(), allowed_hosts)
+    # Without a DNS cache: its entries would be checked once and used for as long as they live, which is right, but
+    # a tenant who moves expects to be found.
+    connector = aiohttp.TCPConnector(resolver=guarded, use_dns_cache=False, limit=limit)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 def checked(text: str, allowed_hosts: Collection[str]) -> URL:
@@ -161,7 +169,7 @@ def _judge(response: aiohttp.ClientResponse, answer: str, now: int) -> str:
         return said
     if response.status == 410:
         raise PermanentFailure(f"the endpoint is gone: {said}", gone=True)
-    if response.status in _LATER or response.status >= 500:
+    if response.status in LATER or response.status >= 500:
         raise TemporaryFailure(said, retry_after_seconds(response.headers.get("Retry-After"), now))
     if 300 <= response.status < 400:
         raise PermanentFailure(f"redirects are not followed: {said}")

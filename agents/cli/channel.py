@@ -8,7 +8,7 @@ from agents.cli.setup import Data, MetricsPort, load_settings
 
 
 def channel(
-    name: Annotated[str, typer.Argument(help="Which channel: email or webhook.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Which channel: email, webhook or call.", show_default=False)],
     data: Data = None,
     metrics_port: MetricsPort = None,
 ) -> None:
@@ -20,6 +20,7 @@ def channel(
 
       equeengage channel email --data data/email
       equeengage channel webhook --data data/webhook
+      EQUEENGAGE_ALLOWED_WEBHOOK_HOSTS=crm.internal equeengage channel call --data data/call
     """
     settings = load_settings(data=data, metrics_port=metrics_port)
     from agents.channel import run

@@ -64,6 +64,7 @@ class Provider:
 
     name = "email"
     concurrency = 10
+    needs_template = True
 
     def __init__(self, idempotent: bool = False) -> None:
         self.idempotent = idempotent

@@ -349,8 +349,7 @@ async def test_a_crash_during_a_call_is_unknown_and_marketing_is_not_sent_again(
         event.set()  # they arrive, and the dead worker can't write it down
     with pytest.raises(PartitionStopped):  # the store is gone
         await task
-    with pytest.raises(PartitionStopped):
-        await old_host.close()
+    await old_host.close()  # what is wrong with the store has been said
 
     async with stage.delivering(provider):
         await until(lambda: len(stage.receipts()) == 2)

@@ -46,7 +46,7 @@ class Clock:
 class Provider:
     """The channel "inapp": remembers what it took, unless its world's life is over. It does not know ids that come twice."""
 
-    name, idempotent, concurrency = "inapp", False, 200
+    name, idempotent, needs_template, concurrency = "inapp", False, True, 200
 
     def __init__(self, world: "World") -> None:
         self._world, self._life = world, world.life
