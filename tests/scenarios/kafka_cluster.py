@@ -1,6 +1,7 @@
 """`equeengage worker` processes on a real broker, producers that write to `events`, and what came of it."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,11 @@ class Worker:
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """What it logged under this name."""
+        said = [line for line in self.said().splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, said) if line["event"] == event]
 
     def assignments(self) -> int:
         return self.said().count("partitions assigned")

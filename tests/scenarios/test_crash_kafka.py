@@ -91,6 +91,8 @@ async def test_a_worker_whose_data_directory_was_emptied_recovers_from_the_chang
     finally:
         await load.end()
     check(load, await settled_outcome(kafka_settings, workers))
+    recovered = {line["partition"] for worker in workers for line in worker.lines("store recovered") if line["records"]}
+    assert recovered == set(range(kafka_settings.partitions))
 
 
 async def test_while_rubbish_cannot_be_set_aside_its_partition_stands_still_and_says_so_and_then_goes_on(
