@@ -160,7 +160,7 @@ def _read_journeys(settings: Settings, say: Say) -> Folder | None:
 
 def _settle(settings: Settings, url: str) -> Settings:
     """Return the settings with what is only known now: the secrets in the data folder, and the address."""
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)  # people's addresses are in it
     settings = with_kept_secrets(settings)
     return settings.model_copy(update={"public_url": settings.public_url or url})
 

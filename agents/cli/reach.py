@@ -44,7 +44,7 @@ async def reach(settings: Settings, on_kafka: bool, make: bool = False) -> Async
 async def _folder(settings: Settings) -> AsyncIterator[Reach]:
     from engine.runtime.embedded.host import EmbeddedHost
 
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)  # people's addresses are in it
     try:
         host = EmbeddedHost.open(settings.data, settings.partitions, retention=timedelta(days=settings.retention_days))
     except PartitionStopped as error:

@@ -93,6 +93,7 @@ async def test_a_write_key_is_made_once_kept_privately_and_printed(tmp_path: Pat
             assert stat.S_IMODE((data / FILE).stat().st_mode) == 0o600
             assert await asyncio.to_thread(server.stop) == 0
     assert keys[0] == keys[1] == (data / "write-key").read_text()
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
     for name in ("write-key", "link-secret"):
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600
     assert not (data / FILE).exists()
