@@ -29,6 +29,12 @@ class Control:
     stopped_at: int | None = None
     is_closed: bool = False  # nobody enters any more
 
+    def stops(self, entered_at: int) -> bool:
+        """Does this end a run that began then? In the very millisecond of the stop: unless the journey is open again."""
+        if self.stopped_at is None:
+            return False
+        return entered_at < self.stopped_at or (entered_at == self.stopped_at and self.is_closed)
+
 
 @dataclass(frozen=True)
 class Catalog:

@@ -100,7 +100,7 @@ class Turn:
             for due_at in (run.due_at, run.look_at):
                 if due_at is None or due_at > self.now or run.suspended or (first is not None and due_at >= first[0]):
                     continue
-                if not is_steered or not self._is_paused(run, due_at):
+                if not is_steered or not self._is_held_up(run, due_at):
                     first = (due_at, run, machine.time_out)
         return first
 
@@ -109,7 +109,8 @@ class Turn:
         name = (self.tenant, run.journey)
         done: list[tuple[int, Callable[..., Move | None]]] = []
         control = self.catalog.controls.get(name)
-        if control is not None and control.stopped_at is not None and control.stopped_at >= run.entered_at:
+        if control is not None and control.stops(run.entered_at):
+            assert control.stopped_at is not None
             done.append((control.stopped_at, lambda journey, run, place: machine.end(run, "stopped", place)))
         current = self.catalog.of(self.tenant, run.journey)
         if current is not None and run.version != current.version and run.step in current.moves and run.visit > 0:
@@ -123,10 +124,14 @@ class Turn:
                 done.append((at, lambda journey, run, place: machine.move_to(current, run, target, place)))
         return done
 
-    def _is_paused(self, run: Run, at: int) -> bool:
+    def _is_held_up(self, run: Run, at: int) -> bool:
         """Is what is due at this time held up by a pause?"""
         control = self.catalog.controls.get((self.tenant, run.journey))
         return control is not None and control.paused_at is not None and at > control.paused_at
+
+    def _is_paused(self, journey: str) -> bool:
+        control = self.catalog.controls.get((self.tenant, journey))
+        return control is not None and control.paused_at is not None
 
     # Events
 
@@ -274,8 +279,7 @@ class Turn:
             return f"the event has no {journey.key}"
         if self.now - occurred_at > milliseconds(journey.late_after):
             return "the event came too late"
-        control = self.catalog.controls.get((self.tenant, journey.name))
-        if control is not None and control.paused_at is not None:
+        if self._is_paused(journey.name):
             return "the journey is paused"
         if any([run.journey == journey.name and run.key == key for run in self.runs]):
             return "already in it"
@@ -409,7 +413,7 @@ class Turn:
         facts.sends = run.sends
         facts.here = run.sends.get(run.step)
         facts.answers = run.answers
-        if self.catalog.steered and self._is_paused(run, self.now):
+        if self.catalog.steered and self._is_paused(run.journey):
             exit_on = self._journey(run).exit_on
             if exit_on is not None and exit_on.holds(facts):
                 self._move(run, place, lambda journey, run, place: machine.end(run, "exit_on", place))
