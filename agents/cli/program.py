@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents.cli import channel, check, demo, draw, ingress, publish, resume, send, serve, trace, worker
+from agents.cli import backtest, channel, check, demo, draw, ingress, publish, resume, send, serve, trace, worker
 from agents.cli import topics as topic_commands
 from agents.cli.failure import Failed, explain
 
@@ -59,6 +59,7 @@ _add(topic_commands.create, RUNNING, topics)
 program.add_typer(topics, name="topics", rich_help_panel=RUNNING)
 _add(check.check, AUTHORING)
 _add(draw.draw, AUTHORING)
+_add(backtest.backtest, AUTHORING)
 _add(publish.publish, AUTHORING)
 _add(trace.trace, LOOKING)
 _add(send.send, LOOKING)

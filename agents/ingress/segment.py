@@ -102,9 +102,9 @@ def read(raw: bytes, call: Call, kind: str | None, sent_at: object, received_at:
             raise Refusal("no_user", "userId or anonymousId is required")
         user = f"anon:{anonymous}"
     try:
-        translate = _KINDS.get(kind or call.type or "")
+        translate = KINDS.get(kind or call.type or "")
         if translate is None:
-            raise Refusal("kind", f"type must be one of {', '.join(_KINDS)}, not {str(call.type)[:40]!r}")
+            raise Refusal("kind", f"type must be one of {', '.join(KINDS)}, not {str(call.type)[:40]!r}")
         name, properties, profile = translate(call)
         contents.check(raw, properties or profile)
         event = Event(
@@ -164,7 +164,7 @@ def _alias(call: Call) -> _Content:
     return "alias", {"previousId": previous}, {}
 
 
-_KINDS: Final[dict[str, Callable[[Call], _Content]]] = {
+KINDS: Final[dict[str, Callable[[Call], _Content]]] = {
     "track": _track,
     "identify": _identify,
     "page": _page,

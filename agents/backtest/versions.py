@@ -1,0 +1,60 @@
+"""Which version of a journey is meant on a command line.
+
+journeys/win_back.py             the module's journey, or a journey written as JSON
+journeys/all.py:win_back         one of several in a module
+journeys:win_back                one in a folder
+win_back@1                       one that was published: a version among the data folder's definitions
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agents.folder import read_folder, run_module
+from engine.definitions import load
+from engine.errors import JourneyError
+from engine.journey import Journey
+
+PUBLISHED = re.compile(r"([a-z][a-z0-9_]{0,63})@([0-9]{1,6})\Z")
+
+
+def find_version(text: str, published: Callable[[str, int], Journey | None] | None = None) -> Journey:
+    """Return the journey that is meant. Raises JourneyError that says what is there instead."""
+    place, colon, name = text.rpartition(":")
+    if Path(text).exists() or not colon:
+        place, name = text, ""
+    found = PUBLISHED.match(text)
+    if found and not Path(text).exists():
+        journey = published(found[1], int(found[2])) if published else None
+        if journey is None:
+            where = "in the data folder" if published else "known: --events names no data folder"
+            raise JourneyError(f"no version {text} is {where}; name a module, a JSON file, or folder:name")
+        return journey
+    journeys = list(_journeys(Path(place)))
+    matching = [journey for journey in journeys if not name or journey.name == name]
+    if len(matching) == 1:
+        return matching[0]
+    names = ", ".join(journey.name for journey in journeys)
+    if not journeys:
+        raise JourneyError(f"there is no journey in {place}; a journey is a module with a Journey at its top level")
+    if not matching:
+        raise JourneyError(f"{place} has no journey {name!r}; it has {names}")
+    raise JourneyError(f"{place} has several journeys: {names}; say which: {place}:{matching[0].name}")
+
+
+def _journeys(place: Path) -> Iterator[Journey]:
+    if place.is_dir():
+        yield from read_folder(place).journeys
+    elif not place.is_file():
+        raise JourneyError(f"there is no file or folder {place}; a version is a module, a JSON file, or folder:name")
+    elif place.suffix == ".json":
+        try:
+            yield load(place.read_bytes())
+        except JourneyError as error:
+            raise JourneyError(f"{place}: {error}") from None
+    else:
+        found: dict[str, Journey] = {}
+        for value in vars(run_module(place)).values():
+            if isinstance(value, Journey):
+                found.setdefault(value.name, value)
+        yield from found.values()

@@ -1,0 +1,167 @@
+"""`equeengage backtest`: two versions of a journey on recorded events."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents.cli.setup import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agents.backtest.files import Format
+    from engine.journey import Journey
+
+READING, PEOPLE, RESULT = "How the file is read", "How people take messages", "What comes out"
+
+
+def backtest(
+    old: Annotated[
+        str, typer.Argument(help="A module, a JSON file, folder:name, or name@version.", show_default=False)
+    ],
+    new: Annotated[str, typer.Argument(help="The version to compare it with.", show_default=False)],
+    events: Annotated[
+        Path, typer.Option("--events", help="A file of events, a folder of them, or a data folder.", show_default=False)
+    ],
+    tenant: Tenant = "default",
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Let time run on until this date; else to the last record.", show_default=False),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="ndjson, csv or parquet, where the name doesn't tell.", rich_help_panel=READING, show_default=False
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="Between the cells of CSV; ' ' also for several.", rich_help_panel=READING, show_default=False
+        ),
+    ] = None,
+    user_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
+    time_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(help="Such as %Y%m%d, where it isn't ISO 8601.", rich_help_panel=READING, show_default=False),
+    ] = None,
+    event_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(
+            help="The name of all events, where no column says it.", rich_help_panel=READING, show_default=False
+        ),
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
+    profile_column: Annotated[
+        list[str] | None,
+        typer.Option(help="What is set in the profile; may be repeated.", rich_help_panel=READING, show_default=False),
+    ] = None,
+    reachable: Annotated[
+        bool,
+        typer.Option("--reachable", help="Give everybody an address on every channel.", rich_help_panel=PEOPLE),
+    ] = False,
+    opens: Annotated[float, typer.Option(help="Share of messages that are opened.", rich_help_panel=PEOPLE)] = 0.0,
+    clicks: Annotated[float, typer.Option(help="Share that is clicked.", rich_help_panel=PEOPLE)] = 0.0,
+    bounces: Annotated[float, typer.Option(help="Share that bounces.", rich_help_panel=PEOPLE)] = 0.0,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a message costs: email=0.001; may be repeated.", rich_help_panel=RESULT, show_default=False
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the result as JSON.", rich_help_panel=RESULT, show_default=False),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", help="Write a page with plots, in one file.", rich_help_panel=RESULT, show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Play recorded events through two versions of a journey, and show what differs.
+
+    Both versions are folded by the code that also runs in production. Receipts are scripted; what people did stays as it
+    was recorded. Events come as NDJSON (our form, or Segment's), CSV, Parquet, or from the log of the embedded host.
+
+    Examples:
+
+      equeengage backtest journeys/win_back.py win_back_v2.py --events data
+      equeengage backtest old.py new.py --events orders.csv --event order_placed --user-column customer --html report.html
+    """
+    from rich.console import Console
+
+    from agents.backtest.columns import Columns
+    from agents.backtest.page import page_of
+    from agents.backtest.play import People, play
+    from agents.backtest.report import report_of
+    from agents.backtest.sources import open_source
+    from agents.backtest.tables import show
+    from agents.backtest.versions import find_version
+    from agents.cli.failure import Failed
+    from agents.cli.progress import showing_progress
+    from engine.reactions import Reactions
+
+    columns = Columns(
+        user_column, time_column, event_column, event, id_column, time_format, tuple(profile_column or ())
+    )
+    prices = dict(_price(text) for text in price or ())
+    until_at = None if until is None else _instant(until)
+    try:
+        people = People(Reactions(opens, clicks, bounces), reachable)
+    except ValueError as error:
+        raise Failed(f"--opens, --clicks, --bounces: {error}", exit_code=2) from None
+    with open_source(events, tenant, columns, _format(format), separator) as source:
+        published = source.published if source.log is not None else None
+        versions = find_version(old, published), find_version(new, published)
+        with showing_progress() as progress:
+            played = play(
+                *versions, source.recording, progress, tenant=tenant, people=people, until_at=until_at, prices=prices
+            )
+    find_journey = _among(versions)
+    show(Console(), played, find_journey)
+    for place, text in ((json, report_of), (html, page_of)):
+        if place is not None:
+            place.write_text(text(played, find_journey), "utf-8")
+            typer.echo(f"{place} is written")
+
+
+def _among(versions: "Sequence[Journey]") -> "Callable[[str, int], Journey | None]":
+    return lambda name, version: next((each for each in versions if (each.name, each.version) == (name, version)), None)
+
+
+def _price(text: str) -> tuple[str, float]:
+    from agents.cli.failure import Failed
+
+    channel, equals, amount = text.partition("=")
+    try:
+        if not channel or not equals or not 0 <= float(amount) < 1e9:
+            raise ValueError
+    except ValueError:
+        raise Failed(f"--price: {text!r} is not written CHANNEL=AMOUNT, such as email=0.001", exit_code=2) from None
+    return channel, float(amount)
+
+
+def _format(text: str | None) -> "Format | None":
+    from agents.backtest.files import FORMATS
+    from agents.cli.failure import Failed
+
+    found = next((format for format in FORMATS.values() if format == text), None)
+    if text is not None and found is None:
+        raise Failed(f"--format: {text!r} is none of ndjson, csv and parquet", exit_code=2)
+    return found
+
+
+def _instant(text: str) -> int:
+    from agents.cli.failure import Failed
+    from agents.ingress import timestamps
+    from agents.ingress.refusals import Refusal
+
+    try:
+        return timestamps.read(text)
+    except Refusal as refusal:
+        raise Failed(f"--until: {refusal.detail}", exit_code=2) from None
