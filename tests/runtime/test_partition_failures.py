@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from engine.turn import MAX_FIRINGS
 from engine.runtime import states
 from engine.runtime.host import PartitionStopped
+from engine.turn import MAX_FIRINGS
 from schemas.inputs import Receipt
 from tests.runtime.stage import TENANT, Stage
 from tests.runtime.trial_journeys import basket, greeting, metronome, poison
