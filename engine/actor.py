@@ -25,10 +25,13 @@ Nothing here does I/O, so production, replay, simulation and explanation are thi
 from msgspec import Struct
 
 from engine.catalog import Catalog
+from engine.due import earliest_due
 from engine.turn import Turn
 from schemas.inputs import Entered, Erased, Event, Granted, Input, Receipt, Resumed, UserInput
 from schemas.outputs import JournalEntry, Message
 from schemas.state import User
+
+__all__ = ["NOBODY", "Handled", "earliest_due", "handle"]
 
 NOBODY = User()
 
@@ -69,21 +72,3 @@ def handle(
     turn.settle()
     after, spilled = turn.finish()
     return Handled(after, spilled, turn.messages, turn.journal, turn.inputs, turn.errors)
-
-
-def earliest_due(user: User, catalog: Catalog | None = None, tenant: str = "") -> int | None:
-    """Return when the user's next timer is due, or None.
-
-    A suspended run has no timer; nor has one of a paused journey, unless it was due before the pause.
-    """
-    first: int | None = None
-    for run in user.runs:
-        for at in (run.due_at, run.look_at):
-            if at is None or run.suspended or (first is not None and first <= at):
-                continue
-            if catalog is not None and catalog.steered:
-                control = catalog.controls.get((tenant, run.journey))
-                if control is not None and control.paused_at is not None and at > control.paused_at:
-                    continue
-            first = at
-    return first

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from engine import duplicates, history, machine
 from engine.catalog import Catalog
 from engine.conditions import NOTHING, Facts
+from engine.due import first_due
 from engine.durations import milliseconds
 from engine.entries import Api, Changed, Schedule
 from engine.events import MAX_ANSWER_BYTES, carried, check, key_in, worth_of
-from engine.journey import EXIT, Journey
+from engine.journey import Journey
 from engine.local_time import read_local, to_instant, zone
 from engine.machine import Move, Place
 from engine.outcomes import Forward
@@ -72,7 +73,7 @@ class Turn:
     def fire_what_is_due(self) -> None:
         firings: dict[str, int] = {}
         while True:
-            following = self._next()
+            following = first_due(self.runs, self.catalog, self.tenant, self.now)
             if following is None:
                 if not self.waiting:
                     return
@@ -86,48 +87,6 @@ class Turn:
                 self._suspend(run, RuntimeError(reason), place)
             else:
                 self._move(run, place, move)
-
-    def _next(self) -> tuple[int, Run, Callable[..., Move | None]] | None:
-        """Return what is due first, at or before now: a timer, or what was done to a journey; the oldest run among equals."""
-        first: tuple[int, Run, Callable[..., Move | None]] | None = None
-        steered = self.catalog.steered
-        for run in self.runs:
-            is_steered = bool(steered) and (self.tenant, run.journey) in steered
-            if is_steered:
-                for at, move in self._done_to(run):
-                    if at <= self.now and (first is None or at < first[0]):
-                        first = (at, run, move)
-            for due_at in (run.due_at, run.look_at):
-                if due_at is None or due_at > self.now or run.suspended or (first is not None and due_at >= first[0]):
-                    continue
-                if not is_steered or not self._is_held_up(run, due_at):
-                    first = (due_at, run, machine.time_out)
-        return first
-
-    def _done_to(self, run: Run) -> list[tuple[int, Callable[..., Move | None]]]:
-        """Return what operators and new versions have done to a run, and when."""
-        name = (self.tenant, run.journey)
-        done: list[tuple[int, Callable[..., Move | None]]] = []
-        control = self.catalog.controls.get(name)
-        if control is not None and control.stops(run.entered_at):
-            assert control.stopped_at is not None
-            done.append((control.stopped_at, lambda journey, run, place: machine.end(run, "stopped", place)))
-        current = self.catalog.of(self.tenant, run.journey)
-        if current is not None and run.version != current.version and run.step in current.moves and run.visit > 0:
-            target = current.moves[run.step]
-            at = max(self.catalog.activated_at[name], run.arrived_at)
-            if target == EXIT:
-                done.append(
-                    (at, lambda journey, run, place: machine.end(run, f"moved out by v{current.version}", place))
-                )
-            else:
-                done.append((at, lambda journey, run, place: machine.move_to(current, run, target, place)))
-        return done
-
-    def _is_held_up(self, run: Run, at: int) -> bool:
-        """Is what is due at this time held up by a pause?"""
-        control = self.catalog.controls.get((self.tenant, run.journey))
-        return control is not None and control.paused_at is not None and at > control.paused_at
 
     def _is_paused(self, journey: str) -> bool:
         control = self.catalog.controls.get((self.tenant, journey))
