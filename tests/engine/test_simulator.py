@@ -111,4 +111,4 @@ def test_whoever_installs_equeengage_has_the_fixture(pytester: pytest.Pytester) 
             assert user.sent == ["email:hello"]
         """
     )
-    pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-p", "no:asyncio").assert_outcomes(passed=1)
