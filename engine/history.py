@@ -65,7 +65,8 @@ def note(history: Mapping[str, Track], trackers: Iterable[Tracker], facts: Facts
         if before is None and len(after) >= MAX_TRACKS:
             continue
         found = read(facts.properties, tracker.total) if tracker.total else 0
-        worth = found if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < 1 << 53 else 0
+        is_number = isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < 1 << 53
+        worth = float(found) if is_number else 0.0  # as it comes back from the store: sums must not depend on restarts
         after[tracker.id] = _noted(before, tracker, at, worth, facts.now)
     return after
 

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from engine.actor import NOBODY
-from engine.definitions import freeze
+from engine.definitions import freeze, freeze_policy
 from engine.journey import Journey
+from engine.policy import Policy
 from engine.runtime import states
 from engine.runtime.metrics import Metrics
 from engine.runtime.partition import UserPartition
 from schemas.definitions import Definition
-from schemas.inputs import Activated, Event, Resumed, UserInput, WakeUp
+from schemas.inputs import Activated, Controlled, Erased, Event, Resumed, UserInput, WakeUp
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Headers, Record
 from schemas.state import User
@@ -44,6 +45,17 @@ class Stage:
         self.activate(frozen)
         return frozen
 
+    def publish_policy(self, policy: Policy) -> Definition:
+        frozen = freeze_policy(TENANT, policy)
+        self.definitions.arrive(frozen)
+        self.activate(frozen)
+        return frozen
+
+    def control(self, journey: str, action: Literal["pause", "resume", "stop", "retire"]) -> None:
+        """An operator does this to a journey."""
+        controlled = Controlled(TENANT, journey, action)
+        self.log.add("events", None, msgspec.json.encode(controlled), partition=self.host.number)
+
     def activate(self, definition: Definition) -> None:
         activated = Activated(definition.tenant, definition.kind, definition.name, definition.version, definition.hash)
         self.log.add("events", None, msgspec.json.encode(activated), partition=self.host.number)
@@ -61,6 +73,9 @@ class Stage:
     def resume(self, user: str, run: str) -> None:
         """An operator lets a suspended run go on."""
         self.give(user, Resumed(run))
+
+    def erase(self, user: str) -> None:
+        self.give(user, Erased(f"erase {user}"))
 
     def put(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Record:
         """Append a record to the partition as a producer would, whatever is in it."""

@@ -2,12 +2,37 @@
 
 from datetime import timedelta
 
-from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt, seconds
+from engine import (
+    Branch,
+    Delay,
+    Emit,
+    Enter,
+    EntryCap,
+    Exit,
+    Journey,
+    Send,
+    Throttle,
+    Update,
+    WaitFor,
+    always,
+    api,
+    days,
+    did,
+    hours,
+    on,
+    profile,
+    receipt,
+    schedule,
+    seconds,
+    where,
+)
 
 HOUR = hours(1)
 
 
-def greeting(version: int = 1, template: str = "hello", pause: timedelta = HOUR) -> Journey:
+def greeting(
+    version: int = 1, template: str = "hello", pause: timedelta = HOUR, moves: dict[str, str] | None = None
+) -> Journey:
     """Greets at once and says goodbye after a pause."""
     return Journey(
         name="greeting",
@@ -21,6 +46,7 @@ def greeting(version: int = 1, template: str = "hello", pause: timedelta = HOUR)
             "part": Send("inapp", template="goodbye", then="done"),
             "done": Exit(),
         },
+        moves=moves or {},
     )
 
 
@@ -70,4 +96,59 @@ def metronome() -> Journey:
         exit_on=on("stopped"),
         start="tick",
         steps={"tick": Delay(seconds(1), then="tock"), "tock": Delay(seconds(1), then="tick")},
+    )
+
+
+def loyalty() -> Journey:
+    """Asks the past, changes the profile, writes an event, and lets the user into the queue."""
+    return Journey(
+        name="loyalty",
+        version=1,
+        entry=on("bought"),
+        reentry=always,
+        exit_on=profile("plan", "==", "free"),
+        start="often",
+        steps={
+            "often": Branch(
+                [
+                    (did("bought", at_least=3, within=days(1)), "fan"),
+                    (did(on("bought", where("basket", "==", "b1")), at_least=2), "queue"),
+                    (did("bought", total="total", total_at_least=50), "tell"),
+                ],
+                otherwise="done",
+            ),
+            "fan": Update({"plan": "fan", "score": None}, then="tell"),
+            "tell": Emit("looked", {"why": "loyal"}, then="queue"),
+            "queue": Enter("queue", {"from": "loyalty"}, then="done"),
+            "done": Exit(),
+        },
+    )
+
+
+def queue() -> Journey:
+    """Few may enter, and they go on one after the other: over all users."""
+    return Journey(
+        name="queue",
+        version=1,
+        entry=api(),
+        reentry=always,
+        entry_cap=EntryCap(3, hours(1)),
+        start="turn",
+        steps={
+            "turn": Throttle(per_minute=2, then="serve"),
+            "serve": Send("inapp", template="your_turn", then="done"),
+            "done": Exit(),
+        },
+    )
+
+
+def news(cron: str = "0 * * * *") -> Journey:
+    """A message to everybody, every hour."""
+    return Journey(
+        name="news",
+        version=1,
+        entry=schedule(cron),
+        reentry=always,
+        start="send",
+        steps={"send": Send("inapp", template="news", then="done"), "done": Exit()},
     )
