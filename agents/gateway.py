@@ -38,7 +38,7 @@ async def _serve(settings: Settings, say: Say) -> None:
         log = KafkaLog(settings.kafka, metrics)
         await log.start()
         try:
-            app = make_app(log, settings, metrics=metrics, clock=wall_clock)
+            app = make_app(log, settings, metrics=metrics, ready=log.waits_for, clock=wall_clock)
             app.add_routes(link_routes(log, settings.link_secret.get_secret_value().encode(), metrics, wall_clock))
             async with answering(app, port):
                 say(f"HTTP      {url_of(port)}")

@@ -113,10 +113,14 @@ class Appender:
             raise Unavailable("the process is stopping")
         if self._in_flight_bytes and self._in_flight_bytes + size > IN_FLIGHT_BYTES:
             raise Overloaded
+        for reason in self.waits_for():
+            raise Unavailable(reason)
+
+    def waits_for(self) -> list[str]:
+        """Return why nothing is taken at the moment, in words; nothing if all is well."""
         if self._began and time() - min(self._began.values()) > UNAVAILABLE_AFTER_SECONDS:
-            raise Unavailable(
-                f"{self._settings.bootstrap} has acknowledged nothing for {UNAVAILABLE_AFTER_SECONDS:g} s"
-            )
+            return [f"{self._settings.bootstrap} has acknowledged nothing for {UNAVAILABLE_AFTER_SECONDS:g} s"]
+        return []
 
     async def _send_queue(self, place: Place) -> None:
         """Send what waits for one partition, a batch at a time, until nothing does."""

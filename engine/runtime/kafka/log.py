@@ -52,6 +52,10 @@ class KafkaLog:
                 count = sum(record.topic == topic for record in records)
                 self._metrics.log_records_appended.labels(topic).inc(count)
 
+    def waits_for(self) -> list[str]:
+        """Return why nothing can be appended at the moment, in words; nothing if all is well."""
+        return self._appender.waits_for()
+
     async def append_atomically(self, records: Sequence[NewRecord]) -> None:
         contents: dict[Place, list[Content]] = {}
         for record in records:
