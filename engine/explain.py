@@ -1,0 +1,241 @@
+"""Why a user is, or isn't, in a journey: their inputs folded once more, with every condition watched.
+
+There is no second engine here. What is watched is the *definition*: a copy of each version in which every condition is of a
+subclass that notes what it saw and then answers as ever. `handle` folds with these copies as it does in production, and
+doesn't know. So what is told is what happened, also for kinds of step that this file has never heard of, and production
+pays nothing for it.
+
+For a "no", each part that alone decided it is flipped in the definition, and the same input is folded once more into the same
+state: only what that fold does counts. A condition may hold and the re-entry rule still say no.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from engine.actor import Handled, earliest_due, handle
+from engine.catalog import Catalog
+from engine.conditions import event_names
+from engine.errors import InvalidInput
+from engine.journey import Journey
+from engine.judging import Judged, decisive, part_at
+from engine.policy import Policy
+from engine.watching import Seen, Watch, flipped_catalog, watched_catalog
+from schemas.inputs import Activated, Asked, Controlled, Event, Granted, Input, Receipt, Swept, UserInput, WakeUp
+from schemas.outputs import JournalEntry
+from schemas.state import Run, User
+
+MAX_MOMENTS = 1000  # the newest are kept
+MAX_FLIPS = 16  # of one condition that are tried
+MAX_GIVEN_BACK = 1000  # inputs that one input may lead to
+
+Happening = tuple[int, "UserInput | Journey | Policy | Controlled"]  # when; what came in, was activated, or was done
+
+
+class Flip(Struct, frozen=True):
+    """A part of a condition that alone stood in the way; and what the fold does where it says the opposite."""
+
+    text: str
+    saw: str
+    is_enough: bool
+    otherwise: str = ""  # why it isn't enough
+
+
+class Look(Struct, frozen=True):
+    """One condition that was judged. `place` is "entry", "exit_on", "goal", or the name of a step."""
+
+    place: str
+    version: int
+    judged: Judged
+    flips: tuple[Flip, ...] = ()
+
+
+class Moment(Struct, frozen=True):
+    """One input, and what the journey made of it. `at` in ms."""
+
+    at: int
+    input: str
+    looks: tuple[Look, ...]
+    journal: tuple[JournalEntry, ...]
+
+
+@dataclass
+class Explanation:
+    """What is known of a user and a journey. Instants in ms."""
+
+    journey: str
+    user: str
+    until_at: int
+    moments: list[Moment]
+    forgotten: int  # older moments that were not kept
+    passed_over: Counter[str]  # events that concerned nothing in this journey, by name
+    refused: Counter[str]  # inputs that could not be folded, by reason
+    state: User  # as it is in the end
+    versions: dict[int, Journey] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for run in self.state.runs if run.journey == self.journey]
+
+
+def explain(
+    tenant: str,
+    user_id: str,
+    journey: str,
+    happenings: Iterable[Happening],
+    *,
+    catalog: Catalog | None = None,
+    until_at: int | None = None,
+    alone: bool = False,
+) -> Explanation:
+    """Return what the happenings up to `until_at` came to for one user and one journey, by its name.
+
+    Happenings are in order. A log has all of them. A recorded file has not: with `alone`, timers fire on the way, each at its
+    own time, and what steps give their user comes back at once.
+    """
+    return _Explainer(tenant, user_id, journey, catalog or Catalog(), alone).run(happenings, until_at)
+
+
+class _Explainer:
+    def __init__(self, tenant: str, user_id: str, journey: str, catalog: Catalog, alone: bool) -> None:
+        self.tenant = tenant
+        self.user_id = user_id
+        self.journey = journey
+        self.catalog = catalog
+        self.alone = alone
+        self.watch = Watch()
+        self.watched = watched_catalog(catalog, tenant, journey, self.watch)
+        self.state = User()
+        self.older = b""
+        self.now = 0
+        self.moments: deque[Moment] = deque(maxlen=MAX_MOMENTS)
+        self.told = 0
+        self.passed_over: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def run(self, happenings: Iterable[Happening], until_at: int | None) -> Explanation:
+        for at, happening in happenings:
+            if until_at is not None and at > until_at:
+                break
+            self._pass_time(at)
+            self.now = max(self.now, at)
+            match happening:
+                case Journey():
+                    self._change(self.catalog.activate(self.tenant, happening, self.now))
+                case Policy():
+                    self._change(self.catalog.activate_policy(self.tenant, happening))
+                case Controlled():
+                    self._change(self.catalog.control(self.tenant, happening.journey, happening.action, self.now))
+                case _:
+                    self._give(happening)
+        if until_at is not None:
+            self._pass_time(until_at)
+            self.now = max(self.now, until_at)
+        versions = {
+            version: each
+            for (tenant, name, version), each in self.catalog.journeys.items()
+            if (tenant, name) == (self.tenant, self.journey)
+        }
+        return Explanation(
+            self.journey, self.user_id, self.now, list(self.moments), self.told - len(self.moments), self.passed_over,
+            self.refused, self.state, versions,
+        )  # fmt: skip
+
+    def _change(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.watched = watched_catalog(catalog, self.tenant, self.journey, self.watch)
+
+    def _pass_time(self, until_at: int) -> None:
+        while self.alone:
+            due_at = earliest_due(self.state, self.catalog, self.tenant)
+            if due_at is None or due_at > until_at:
+                return
+            self.now = max(self.now, due_at)
+            self._give(WakeUp(due_at))
+
+    def _give(self, input: UserInput) -> None:
+        """Fold an input; without a log to read them from, also what steps give back and what quotas would answer."""
+        following = deque([input])
+        for _ in range(MAX_GIVEN_BACK):
+            if not following:
+                return
+            for _, given in self._fold(following.popleft()):
+                if not self.alone or isinstance(given, Activated | Controlled | Swept):
+                    continue
+                following.append(Granted(given.id, self.now) if isinstance(given, Asked) else given)
+
+    def _fold(self, input: UserInput) -> list[tuple[str, Input]]:
+        """Fold an input, keep what is worth telling of it, and return what it gave rise to."""
+        self.watch.looks.clear()
+        before, older = self.state, self.older
+        try:
+            handled = handle(self.watched, self.tenant, self.user_id, before, input, self.now, older)
+        except InvalidInput as error:  # production has put it aside, and so it changes nothing
+            self.refused[str(error)] += 1
+            return []
+        self.state, self.older = handled.user, handled.older
+        journal = tuple(entry for entry in handled.journal if entry.journey == self.journey)
+        looks = [each for each in self.watch.looks if _concerns(each, input)]
+        if not journal and not looks:
+            if isinstance(input, Event):
+                self.passed_over[input.name] += 1
+            return handled.inputs
+
+        def refolded(catalog: Catalog) -> Handled:
+            return handle(catalog, self.tenant, self.user_id, before, input, self.now, older)
+
+        told = tuple(self._with_flips(each, handled, refolded) for each in looks)
+        self.told += 1
+        self.moments.append(Moment(self.now, _named(input), told, journal))
+        return handled.inputs
+
+    def _with_flips(self, seen: "Seen", handled: Handled, refolded: Callable[[Catalog], Handled]) -> Look:
+        """Try each part that alone decided a "no" of an entry or a step, by folding the same input once more."""
+        flips: list[Flip] = []
+        if not seen.judged.holds and seen.place not in ("exit_on", "goal"):
+            for path in list(decisive(seen.judged))[:MAX_FLIPS]:
+                part = part_at(seen.judged, path)
+                other = refolded(flipped_catalog(self.catalog, self.tenant, seen.where, path))
+                is_enough, otherwise = self._differs(seen.place, handled, other)
+                flips.append(Flip(part.text, part.saw, is_enough, otherwise))
+        return Look(seen.place, seen.version, seen.judged, tuple(flips))
+
+    def _differs(self, place: str, was: Handled, other: Handled) -> tuple[bool, str]:
+        """Say whether the other fold went another way at this place, and if not, why."""
+        ours = [entry for entry in other.journal if entry.journey == self.journey]
+        if place == "entry":
+            if any(entry.kind == "entered" for entry in ours):
+                return True, ""
+            return False, next((entry.reason for entry in ours if entry.kind == "not_entered"), "")
+        return _trail(ours) != _trail(entry for entry in was.journal if entry.journey == self.journey), ""
+
+
+# Which looks are worth telling
+
+
+def _concerns(seen: Seen, input: UserInput) -> bool:
+    """Is a condition's verdict news? A wait for orders has nothing to say about a visit, nor an exit that doesn't come."""
+    if seen.judged.holds:
+        return True
+    if seen.place in ("exit_on", "goal"):
+        return False
+    names = event_names(seen.original)
+    return names is None or seen.name in names
+
+
+def _named(input: UserInput) -> str:
+    match input:
+        case Event():
+            return f"event {input.name}"
+        case Receipt():
+            return f"receipt {input.status}"
+        case WakeUp():
+            return "timer"
+        case _:
+            return type(input).__name__.lower()
+
+
+def _trail(journal: Iterable[JournalEntry]) -> list[tuple[str, str]]:
+    return [(entry.kind, entry.step) for entry in journal if entry.kind in ("step", "exited")]
