@@ -116,6 +116,20 @@ class CloudEvent(BaseModel):
     data: Any = None
 
 
+class Entry(BaseModel):
+    """A user is to enter a journey, if its rules allow."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    user_id: Text = Field(description="The user. An id of yours that never changes.")
+    id: Text | None = Field(
+        None, description="Asked again under the same id, nothing happens twice. Without it each request asks anew."
+    )
+    properties: dict[str, Any] = Field(
+        {}, description="What the run is begun with, as an event's properties.", examples=[{"order_id": "o-1"}]
+    )
+
+
 class Wrong(BaseModel):
     """One event that was not taken, and why."""
 
@@ -129,6 +143,13 @@ class Success(BaseModel):
 
     success: Literal[True] = True
     invalid: list[Wrong] | None = Field(None, description="The first ten.")
+
+
+class EntryTaken(BaseModel):
+    """The entry is durable. Whether a run begins is for the journey's rules; the journal says what came of it."""
+
+    success: Literal[True] = True
+    id: str = Field(description="The entry's id: the one that was sent, or a new one.")
 
 
 class Failure(BaseModel):

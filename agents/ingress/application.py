@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from agents.ingress import answers, cloudevents, cors, openapi, operations, tracking, webhooks
+from agents.ingress import answers, cloudevents, cors, journeys, openapi, operations, tracking, webhooks
 from agents.ingress.cloudevents import CloudEvents
 from agents.ingress.credentials import WriteKeys
+from agents.ingress.journeys import JourneyEntries
 from agents.ingress.overload import Admission
 from agents.ingress.refusals import HangUp, Refusal
 from agents.ingress.submissions import TRACEPARENT, Intake
@@ -67,6 +68,7 @@ def make_app(
     for path in sorted(from_pages):
         app.router.add_options(path, cors.preflight)
     app.router.add_post(cloudevents.PATH, CloudEvents(keys, intake, admission, clock).receive)
+    app.router.add_post(journeys.PATH, JourneyEntries(keys, intake, admission).receive)
     app.router.add_post(webhooks.PATH, Webhooks(settings.webhooks, intake, admission, clock).receive)
     app.add_routes(operations.routes(metrics, ready))
     app.add_routes([openapi.route()])

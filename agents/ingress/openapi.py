@@ -55,6 +55,7 @@ def describe(of: str) -> OpenAPI:
         "/v1/alias": _tracking("alias", http.Alias, "Record that a user was known by another id."),
         "/v1/batch": _tracking("batch", http.Batch, "Do many of the above at once."),
         "/v1/cloudevents": PathItem(post=_cloudevents()),
+        "/v1/journeys/{journey}/enter": PathItem(post=_entry()),
         "/v1/webhooks/{source}": PathItem(post=_webhook()),
         "/v1/projects/{key}/settings": PathItem(get=_settings()),
         "/healthz": PathItem(get=_get("healthz", "Does the process run?", {"200": _response(http.Alive)})),
@@ -72,7 +73,8 @@ def describe(of: str) -> OpenAPI:
         info=Info(
             title="Equeengage",
             version=of,
-            description="Events about people come in here: Segment's tracking API, CloudEvents and signed webhooks.",
+            description="Events about people come in here: Segment's tracking API, CloudEvents and signed webhooks;"
+            " and entries into journeys.",
         ),
         servers=[Server(url="/")],
         paths=paths,
@@ -125,6 +127,24 @@ def _cloudevents() -> Operation:
             },
         ),
         responses=_responses(),
+    )
+
+
+def _entry() -> Operation:
+    responses = {
+        **_responses(),
+        "200": _response(http.EntryTaken),
+        "400": _response(http.Failure, "Not JSON, too large, or a field is missing or wrong. Nothing was taken."),
+        "404": _response(http.Failure, "No journey can be called that."),
+    }
+    return Operation(
+        operationId="enter",
+        summary="Let a user enter a journey.",
+        tags=["journeys"],
+        security=_WRITE_KEY_IN_HEADER,
+        parameters=[_in_path("journey", "The journey's name.")],
+        requestBody=RequestBody(required=True, content={_JSON: _content(http.Entry)}),
+        responses=responses,
     )
 
 

@@ -19,7 +19,7 @@ from agents.ingress.refusals import Refusal
 from engine.runtime.host import Log, Overloaded, Unavailable
 from engine.runtime.metrics import Metrics
 from engine.runtime.tracing import record_header
-from schemas.inputs import Event
+from schemas.inputs import Entered, Event
 from schemas.records import NewRecord
 
 _JSON: Final = ("content-type", b"application/json")
@@ -45,8 +45,8 @@ class Submission:
         self._headers = (_JSON, ("tenant", tenant.encode()), record_header(traceparent))
         self._key = f"{tenant}:".encode()
 
-    def add(self, user: str, event: Event) -> None:
-        """Hand in an event of a user."""
+    def add(self, user: str, event: Event | Entered) -> None:
+        """Hand in an event of a user, or an entry."""
         self.count += 1
         self.records.append(NewRecord("events", self._key + user.encode(), _encode(event), self._headers))
 
