@@ -1,7 +1,8 @@
-"""How a folder of journeys is read: every module with a journey in it, and the templates beside them.
+"""How a folder of journeys is read: every module with a journey or a policy in it, and the templates beside them.
 
     journeys/*.py                      modules whose top level holds `Journey` objects, by whatever name
     journeys/*.json                    journeys written as JSON
+    journeys/policy.json               the policy, unless a module holds it: one `Policy` in a folder, at most
     journeys/templates/<name>.html     a mail; `<name>.subject.txt` its subject, `<name>.txt` its text (else made from the html)
     journeys/templates/<name>.json     the body of a webhook
     journeys/schemas/                  what events are declared to hold: see `agents/event_schemas.py`
@@ -19,22 +20,25 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from engine.definitions import explain, load
+from engine.definitions import explain, load, load_policy
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.policy import Policy
 
 SUFFIXES = {".subject.txt": "subject", ".html": "html", ".txt": "text", ".json": "json"}  # the longest match first
 MAX_TEMPLATE_BYTES = 500_000
+POLICY_FILE = "policy.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What a folder holds: journeys in the order of their names, and templates by name and part."""
+    """What a folder holds: journeys in the order of their names, templates by name and part, and the policy if there is one."""
 
     path: Path
     journeys: list[Journey]
     templates: dict[str, dict[str, str]]
     files: dict[str, Path] = field(default_factory=dict)  # journey -> the file it is written in
+    policy: Policy | None = None
 
 
 def read_folder(path: Path) -> Folder:
@@ -42,26 +46,35 @@ def read_folder(path: Path) -> Folder:
     if not path.is_dir():
         raise JourneyError(f"there is no folder {path}; name the folder of your journeys with --journeys DIR")
     found: dict[str, tuple[Path, Journey]] = {}
-    for file, journey in _journeys(path):
-        other, known = found.setdefault(journey.name, (file, journey))
-        if known != journey:  # A module may import another's journey: that is one journey, not two.
+    policies: list[tuple[Path, Policy]] = []
+    for file, definition in _definitions(path):
+        if isinstance(definition, Policy):
+            policies.append((file, definition))
+            continue
+        other, known = found.setdefault(definition.name, (file, definition))
+        if known != definition:  # A module may import another's journey: that is one journey, not two.
             raise JourneyError(
-                f"{file}: a journey in {other} is called {journey.name!r} already; a name is one journey"
+                f"{file}: a journey in {other} is called {definition.name!r} already; a name is one journey"
             )
+    for file, other_policy in policies:
+        if other_policy != policies[0][1]:
+            raise JourneyError(f"{file}: there is a policy in {policies[0][0]} already; a folder has one")
     journeys = [found[name][1] for name in sorted(found)]
     files = {name: file for name, (file, _) in found.items()}
-    return Folder(path, journeys, dict(_templates(path / "templates")), files)
+    policy = policies[0][1] if policies else None
+    return Folder(path, journeys, dict(read_templates(path / "templates")), files, policy)
 
 
-def _journeys(path: Path) -> Iterator[tuple[Path, Journey]]:
+def _definitions(path: Path) -> Iterator[tuple[Path, Journey | Policy]]:
     for file in sorted(path.iterdir()):
         if file.suffix == ".py" and not file.name.startswith(("_", "test_", "conftest")):
             for value in vars(run_module(file)).values():
-                if isinstance(value, Journey):
+                if isinstance(value, Journey | Policy):
                     yield file, value
         elif file.suffix == ".json":
             try:
-                yield file, load(file.read_bytes())
+                body = file.read_bytes()
+                yield file, load_policy(body) if file.name == POLICY_FILE else load(body)
             except JourneyError as error:
                 raise JourneyError(f"{file}: {error}") from None
 
@@ -100,7 +113,8 @@ def _line(error: BaseException, place: Path) -> str:
     return line
 
 
-def _templates(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def read_templates(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the templates of a folder by name, each with its parts; nothing if there is no such folder."""
     parts: dict[str, dict[str, str]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else ():
         suffix = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)

@@ -130,7 +130,7 @@ async def running(
         if folder is not None:
             server.publication = await _publish(folder, server, hurry)
             for change in server.publication.changes:
-                say(f"journey   {change}")
+                say(f"{'journey' if isinstance(change.definition, Journey) else 'policy':9} {change}")
         host.start({**_loops(server, channels), **(loops or {})})
         stack.push_async_callback(_fold_the_rest, host)
         await stack.enter_async_context(admin.open_door(settings.data, host.log, host.definitions))
@@ -169,7 +169,7 @@ async def _publish(folder: Folder, server: Server, hurry: Hurry | None) -> Publi
     """Publish what changed in the folder, before any loop runs. Raises JourneyError."""
     journeys = [hurry(journey) for journey in folder.journeys] if hurry else folder.journeys
     host = server.host
-    publication = plan(server.settings.write_keys, journeys, folder.templates, host.definitions)
+    publication = plan(server.settings.write_keys, journeys, folder.templates, host.definitions, folder.policy)
     if publication.activations:
         await host.log.append_atomically(publication.records(host.partitions("events")))
     return publication

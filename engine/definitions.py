@@ -56,15 +56,12 @@ def thaw(definition: Definition) -> Journey:
 
 def freeze_policy(tenant: str, policy: Policy) -> Definition:
     """Return the definition to publish for a policy."""
-    return _definition(tenant, "policy", policy.name, policy.version, _POLICY.dump_json(policy))
+    return _definition(tenant, "policy", policy.name, policy.version, dump_policy(policy))
 
 
 def thaw_policy(definition: Definition) -> Policy:
     """Return the policy of a definition. Raises JourneyError if the body isn't one, or isn't what its hash says."""
-    try:
-        return _POLICY.validate_json(_checked(definition))
-    except ValidationError as error:
-        raise JourneyError(explain(error)) from None
+    return load_policy(_checked(definition))
 
 
 def _checked(definition: Definition) -> bytes:
@@ -83,6 +80,19 @@ def load(body: bytes | str) -> Journey:
     """Return the journey written as JSON. Raises JourneyError that says where it is wrong."""
     try:
         return _JOURNEY.validate_json(body)
+    except ValidationError as error:
+        raise JourneyError(explain(error)) from None
+
+
+def dump_policy(policy: Policy) -> bytes:
+    """Return the policy as JSON: the same policy always as the same bytes."""
+    return _POLICY.dump_json(policy)
+
+
+def load_policy(body: bytes | str) -> Policy:
+    """Return the policy written as JSON. Raises JourneyError that says where it is wrong."""
+    try:
+        return _POLICY.validate_json(body)
     except ValidationError as error:
         raise JourneyError(explain(error)) from None
 

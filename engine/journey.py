@@ -27,6 +27,7 @@ from engine.durations import days, describe
 from engine.entries import Api, Changed, Entry, Schedule, names_of
 from engine.errors import JourneyError
 from engine.steps import AnyStep, Call, Send
+from engine.steps.sends import CALL_CHANNEL
 
 NAME = r"^[a-z][a-z0-9_]{0,63}$"
 
@@ -156,6 +157,16 @@ class Journey:
     def template_names(self) -> list[str]:
         """Return the templates that the journey sends, each once, in the order of the table."""
         return list(dict.fromkeys(step.template for step in self.steps.values() if isinstance(step, Send)))
+
+    def channels(self) -> list[str]:
+        """Return the channels that the journey sends to, each once, in the order of the table."""
+        found: dict[str, None] = {}
+        for step in self.steps.values():
+            if isinstance(step, Send):
+                found.update(dict.fromkeys(step.channels))
+            elif isinstance(step, Call):
+                found[CALL_CHANNEL] = None
+        return list(found)
 
     def conditions(self) -> Iterator[tuple[str, Condition]]:
         """Yield every condition of the journey with the place where it stands."""

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.cli import backtest, channel, check, demo, draw, ingress, publish, resume, send, serve, trace, worker
+from agents.cli import erase as erasing
+from agents.cli import journey as journey_commands
+from agents.cli import policy as policy_commands
 from agents.cli import topics as topic_commands
 from agents.cli.failure import Failed, explain
 
@@ -39,13 +42,13 @@ def options(
     # Both are taken out by `run` before the command line is parsed; they stand here to be found in --help.
 
 
-def _add(command: Callable[..., None], panel: str, to: typer.Typer = program) -> None:
+def _add(command: Callable[..., None], panel: str, to: typer.Typer = program, name: str | None = None) -> None:
     """Add a command under its function's name. Its docstring is its help; what follows "Examples:" comes after the options."""
     text, _, examples = inspect.cleandoc(command.__doc__ or "").partition("Examples:\n")
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n")]
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
     epilog = "\n\n".join(["[dim]Examples[/]", *(f"  {escape(line)}" for line in lines)]) if lines else None
-    to.command(help=escape("\n\n".join(paragraphs)), epilog=epilog, rich_help_panel=panel)(command)
+    to.command(name, help=escape("\n\n".join(paragraphs)), epilog=epilog, rich_help_panel=panel)(command)
 
 
 RUNNING, AUTHORING, LOOKING = "Run it", "Write journeys", "Look and act"
@@ -64,6 +67,18 @@ _add(publish.publish, AUTHORING)
 _add(trace.trace, LOOKING)
 _add(send.send, LOOKING)
 _add(resume.resume, LOOKING)
+_add(erasing.erase, LOOKING)
+journeys = typer.Typer(help="See and steer published journeys: pause, stop, roll back.", no_args_is_help=True)
+_add(journey_commands.list_journeys, LOOKING, journeys, "list")
+_add(journey_commands.pause, LOOKING, journeys)
+_add(journey_commands.resume, LOOKING, journeys)
+_add(journey_commands.stop, LOOKING, journeys)
+_add(journey_commands.retire, LOOKING, journeys)
+_add(journey_commands.rollback, LOOKING, journeys)
+program.add_typer(journeys, name="journey", rich_help_panel=LOOKING)
+policies = typer.Typer(help="Steer the policy.", no_args_is_help=True)
+_add(policy_commands.rollback, LOOKING, policies)
+program.add_typer(policies, name="policy", rich_help_panel=LOOKING)
 
 
 def run(arguments: Sequence[str]) -> int:

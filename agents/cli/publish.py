@@ -1,4 +1,4 @@
-"""`equeengage publish`: make the journeys of a folder current."""
+"""`equeengage publish`: make the journeys and the policy of a folder current."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -24,10 +24,11 @@ def publish(
         bool, typer.Option("--dry-run", help="Say what would be published, and publish nothing.")
     ] = False,
 ) -> None:
-    """Publish the journeys of a folder: what is new or has a new version becomes current, all at once or not at all.
+    """Publish the journeys and the policy of a folder: what is new or has a new version becomes current, all at once.
 
-    A published version never changes; whoever is in it finishes there. Works while a server runs on the data folder, and
-    without one. Publishing the same folder again changes nothing.
+    A published version never changes; whoever is in it finishes there, or moves where the new version's `moves` say. Says
+    what is different from the version before. Works while a server runs on the data folder, and without one. Publishing
+    the same folder again changes nothing; what was rolled back stays so.
 
     Examples:
 
@@ -43,9 +44,7 @@ def publish(
     publication, where = asyncio.run(_publish(settings, tenants, on_kafka, dry_run))
     for line in lines(publication):
         typer.echo(line)
-    count = len(publication.activations)
-    what = f"{count} {'journey' if count == 1 else 'journeys'}" if count else "nothing"
-    typer.echo(f"{'would publish' if dry_run else 'published'} {what} to {where}")
+    typer.echo(f"{'would publish' if dry_run else 'published'} {_counted(publication)} to {where}")
 
 
 async def _publish(
@@ -57,15 +56,45 @@ async def _publish(
     from engine.runtime.publish import plan
 
     folder = read_folder(settings.journeys)
-    if not folder.journeys:
+    if not folder.journeys and folder.policy is None:
         raise Failed(f"there is no journey in {folder.path}; a journey is a module with a Journey at its top level")
     async with reach(settings, on_kafka, make=not dry_run) as reached:
-        publication = plan(tenants, folder.journeys, folder.templates, reached.definitions)
+        publication = plan(tenants, folder.journeys, folder.templates, reached.definitions, folder.policy)
+        if on_kafka:
+            await _refuse_channels_without_topic(settings, publication)
         if publication.activations and not dry_run:
             await reached.log.append_atomically(publication.records(reached.log.partitions("events")))
         return publication, reached.where
 
 
+async def _refuse_channels_without_topic(settings: "Settings", publication: "Publication") -> None:
+    """A worker whose commands have no topic to go to could commit nothing more, and would stand still."""
+    from agents.cli.failure import Failed
+    from engine.journey import Journey
+    from engine.runtime.kafka import topics
+
+    wanted: dict[str, str] = {}
+    for change in publication.changes:
+        if change.kind in ("new", "updated") and isinstance(change.definition, Journey):
+            for channel in change.definition.channels():
+                wanted.setdefault(channel, change.definition.label)
+    for channel in await topics.channels_without_topic(settings.kafka, wanted):
+        raise Failed(
+            f"{wanted[channel]} sends to the channel {channel!r}, whose topics don't exist on Kafka: workers would stand still"
+            f" over its first message; make them with: equeengage topics create --channel {channel}"
+        )
+
+
 def lines(publication: "Publication") -> list[str]:
-    """Say what a publication does, a line for each journey."""
-    return [str(change) for change in publication.changes]
+    """Say what a publication does: a line for each definition, and one for each thing that is different."""
+    return [
+        line for change in publication.changes for line in (str(change), *(f"    {each}" for each in change.details))
+    ]
+
+
+def _counted(publication: "Publication") -> str:
+    count = sum(activated.kind == "journey" for activated in publication.activations)
+    said = [f"{count} {'journey' if count == 1 else 'journeys'}"] if count else []
+    if any(activated.kind == "policy" for activated in publication.activations):
+        said.append("the policy")
+    return " and ".join(said) or "nothing"

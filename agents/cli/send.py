@@ -39,7 +39,7 @@ def send(
 
     settings = load_settings(data=data)
     value, identifier = _encode_event(event, _pairs(properties or []), _pairs(profile or []))
-    _check_tenant(tenant)
+    check_tenant(tenant)
     record = NewRecord(
         "events",
         f"{tenant}:{user}".encode(),
@@ -69,7 +69,7 @@ def _encode_event(name: str, properties: dict[str, Any], profile: dict[str, Any]
     return msgspec.json.encode(event), identifier
 
 
-def _check_tenant(tenant: str) -> None:
+def check_tenant(tenant: str) -> None:
     from engine.runtime.settings import TENANT
 
     if not TENANT.match(tenant):

@@ -13,6 +13,8 @@ from tests.agents.command import COMMAND, environment, equeengage
 EXAMPLES = Path(__file__).parents[2] / "journeys"
 COMMANDS = (
     "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "draw", "send", "trace", "resume",
+    "journey list", "journey pause", "journey resume", "journey stop", "journey retire", "journey rollback", "policy rollback",
+    "erase",
 )  # fmt: skip
 
 
@@ -63,6 +65,9 @@ def test_the_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ada", "paid", "amount"], "'amount' is not written NAME=VALUE"),
         (["send", "ada", "paid", "--tenant", "My Shop"], "'My Shop' is not a tenant"),
         (["serve", "--port", "70000"], "--port: "),
+        (["erase", "ada"], "this can't be undone; say so with --yes"),
+        (["journey", "rollback", "welcome", "two"], "should be a valid integer"),
+        (["topics", "create", "--channel", "My SMS"], "'My SMS' is not a channel"),
     ],
 )
 def test_misuse_is_exit_code_2_and_says_what_would_be_right(
@@ -128,7 +133,10 @@ def test_draw_draws_one_journey_or_all(tmp_path: Path) -> None:
 
 
 def test_what_needs_a_data_folder_says_so(tmp_path: Path) -> None:
-    for command in (["trace", "ada"], ["send", "ada", "paid"], ["resume", "ada", "welcome.1.x"]):
+    for command in (
+        ["trace", "ada"], ["send", "ada", "paid"], ["resume", "ada", "welcome.1.x"], ["erase", "ada", "--yes"],
+        ["journey", "list"], ["journey", "pause", "welcome"],
+    ):  # fmt: skip
         result = equeengage(*command, "--data", tmp_path / "nowhere")
         assert result.returncode == 1
         assert "there is no data folder" in told(result)

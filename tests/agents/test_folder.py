@@ -8,7 +8,7 @@ import pytest
 
 from agents.folder import MAX_TEMPLATE_BYTES, read_folder
 from engine import Exit, Journey, JourneyError, on
-from engine.definitions import dump
+from engine.definitions import dump, dump_policy
 
 Write = Callable[[str, str], Path]
 
@@ -165,3 +165,42 @@ def test_two_journeys_of_one_name_are_refused_and_both_files_named(folder: Path,
     assert refusal(folder) == f"{second}: a journey in {first} is called 'cart' already; a name is one journey"
     second.write_text(module("cart", version=1))  # The very same, imported or copied, is one journey.
     assert len(read_folder(folder).journeys) == 1
+
+
+# Policies
+
+
+POLICY = """
+from datetime import timedelta
+
+from engine import Cap, Policy
+
+policy = Policy(version={version}, caps=(Cap(most=2, within=timedelta(days=1)),))
+"""
+
+
+def test_a_policy_is_found_in_a_module_or_as_json(folder: Path, write: Write) -> None:
+    assert read_folder(folder).policy is None
+    file = write("rules.py", POLICY.format(version=3))
+    found = read_folder(folder).policy
+    assert found is not None
+    assert (found.version, found.caps[0].most) == (3, 2)
+    file.unlink()
+    write("policy.json", dump_policy(found).decode())
+    assert read_folder(folder).policy == found
+
+
+def test_a_folder_has_one_policy_which_others_may_import(folder: Path, write: Write) -> None:
+    first = write("a.py", POLICY.format(version=1))
+    second = write("b.py", POLICY.format(version=1))
+    assert read_folder(folder).policy is not None
+    second.write_text(POLICY.format(version=2))
+    assert refusal(folder) == f"{second}: there is a policy in {first} already; a folder has one"
+
+
+def test_a_policy_that_is_wrong_names_file_and_place(folder: Path, write: Write) -> None:
+    file = write("policy.json", '{"version": 1, "zone": "Mars/Olympus"}')
+    assert refusal(folder).startswith(f"{file}: 'Mars/Olympus' is not a time zone")
+    file.unlink()
+    file = write("rules.py", "from engine import Policy\npolicy = Policy(version=1, holdout=101)\n")
+    assert refusal(folder) == f"{file}:2: Policy: holdout: Input should be less than or equal to 100"

@@ -94,6 +94,14 @@ async def compare(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[F
         return await _compare(admin, needed(settings, channels))
 
 
+async def channels_without_topic(settings: Kafka, channels: Iterable[str]) -> list[str]:
+    """Return those of the channels to which nothing can be sent."""
+    names = list(channels)
+    async with _operator(settings) as admin:
+        existing = await _partition_counts(admin)
+    return [name for name in names if topic_name(settings, f"messages.{name}") not in existing]
+
+
 async def check(settings: Kafka, channels: Iterable[str] = CHANNELS) -> None:
     """Raise TopicError unless every topic exists and is right."""
     findings = await compare(settings, channels)
