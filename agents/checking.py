@@ -70,7 +70,7 @@ def check_folder(path: Path) -> Checked:
         read_declarations(path),
         frozenset(journey.name for journey in folder.journeys),
         CHANNELS,
-        getattr(folder, "policy", None),
+        folder.policy,
     )
     found: list[Located] = []
     for journey in folder.journeys:

@@ -1,21 +1,38 @@
 """`equeengage draw`: a journey as a picture."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.cli.setup import Journeys, load_settings
+from agents.cli.setup import Data, Journeys, Tenant, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.journey import Journey
+    from engine.runtime.embedded.census import Place
+    from engine.runtime.settings import Settings
 
 
 def draw(
     journey: Annotated[
-        str | None, typer.Argument(help="Which journey; all of the folder if left out.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Which journey, or name@version for one that was published; all of the folder if left out.",
+            show_default=False,
+        ),
     ] = None,
     journeys: Journeys = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file instead of the screen.", show_default=False)
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Steps and ways as JSON, for an editor.")] = False,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="Show how many runs are at each step, read from the data folder.")
+    ] = False,
+    data: Data = None,
+    tenant: Tenant = "default",
 ) -> None:
     """Draw journeys as mermaid state diagrams, which GitHub, GitLab and most editors show as pictures.
 
@@ -23,26 +40,85 @@ def draw(
 
       equeengage draw welcome
       equeengage draw --journeys ./my-journeys -o journeys.md
+      equeengage draw welcome --counts --data data
     """
-    from difflib import get_close_matches
+    import msgspec
 
-    from agents.cli.failure import Failed
-    from agents.folder import read_folder
-    from engine.diagrams import to_mermaid
+    from engine.diagrams import to_data, to_mermaid
 
-    folder = read_folder(load_settings(journeys=journeys).journeys)
-    names = [each.name for each in folder.journeys]
-    if journey is not None and journey not in names:
-        near = get_close_matches(journey, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
-        raise Failed(f"there is no journey {journey!r} in {folder.path}; {hint}")
-    drawn = [to_mermaid(each) for each in folder.journeys if journey in (None, each.name)]
-    if (output is not None and output.suffix == ".md") or len(drawn) > 1:
-        text = "\n".join(f"```mermaid\n{picture}```\n" for picture in drawn)
+    settings = load_settings(journeys=journeys, data=data)
+    found, places = _found(settings, journey, tenant, counts)
+    here = {
+        each.name: None if places is None else {
+            step: runs for (name, version, step), runs in places.items() if (name, version) == (each.name, each.version)
+        }
+        for each in found
+    }  # fmt: skip
+    if as_json:
+        shown = [to_data(each, here[each.name]) for each in found]
+        text = (
+            msgspec.json.format(msgspec.json.encode(shown if journey is None else shown[0]), indent=2).decode() + "\n"
+        )
     else:
-        text = "".join(drawn)
+        drawn = [to_mermaid(each, here[each.name]) for each in found]
+        is_page = (output is not None and output.suffix == ".md") or len(drawn) > 1
+        text = "\n".join(f"```mermaid\n{picture}```\n" for picture in drawn) if is_page else "".join(drawn)
     if output is None:
         typer.echo(text, nl=False)
     else:
         output.write_text(text, "utf-8")
-        typer.echo(f"{output} has {len(drawn)} {'diagram' if len(drawn) == 1 else 'diagrams'}")
+        typer.echo(f"{output} has {len(found)} {'diagram' if len(found) == 1 else 'diagrams'}")
+    for each in found if places is not None else ():
+        if line := _others(each, places or {}):
+            typer.echo(line, err=True)
+
+
+def _found(
+    settings: "Settings", name: str | None, tenant: str, counted: bool
+) -> "tuple[list[Journey], Mapping[Place, int] | None]":
+    """Return the journeys to draw, and how many runs are where if that is asked for."""
+    is_published = name is not None and "@" in name
+    if not is_published and not counted:
+        return _in_folder(settings, name), None
+    from agents.cli.failure import Failed
+    from agents.cli.progress import counting
+    from agents.comparing import find_versions
+    from engine.runtime.embedded.census import count_runs
+    from engine.runtime.embedded.readonly import ReadOnlyLog
+
+    if not settings.data.is_dir():
+        raise Failed(f"there is no data folder {settings.data}; name it with --data DIR")
+    with ReadOnlyLog.open(settings.data) as log:
+        if is_published:
+            found = [version.journey for version in find_versions(str(name), log, tenant)]
+        else:
+            found = _in_folder(settings, name)
+        if not counted:
+            return found, None
+        with counting("users looked at") as told:
+            return found, count_runs(log, tenant, told)
+
+
+def _in_folder(settings: "Settings", name: str | None) -> "list[Journey]":
+    from difflib import get_close_matches
+
+    from agents.cli.failure import Failed
+    from agents.folder import read_folder
+
+    folder = read_folder(settings.journeys)
+    names = [each.name for each in folder.journeys]
+    if name is not None and name not in names:
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise Failed(f"there is no journey {name!r} in {folder.path}; {hint}")
+    return [each for each in folder.journeys if name in (None, each.name)]
+
+
+def _others(journey: "Journey", places: "Mapping[Place, int]") -> str:
+    """Say where else runs of the journey are, if they are in other versions than the one that is drawn."""
+    versions: dict[int, int] = {}
+    for (name, version, _), runs in places.items():
+        if name == journey.name and version != journey.version:
+            versions[version] = versions.get(version, 0) + runs
+    told = [f"{runs} in {journey.name}@{version}" for version, runs in sorted(versions.items())]
+    return f"runs of {journey.name} that are not shown: {', '.join(told)}" if told else ""

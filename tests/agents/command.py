@@ -19,14 +19,15 @@ def environment(**settings: str) -> dict[str, str]:
     return {**clean, "COLUMNS": "120", "TERM": "dumb", "TZ": "UTC", **settings}
 
 
-def equeengage(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def equeengage(*arguments: object, cwd: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in a folder if one is given."""
     return subprocess.run(
         [COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS * 3,
         env=environment(**settings),
+        cwd=cwd,
     )
 
 
