@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from agents.cli import backtest, channel, check, demo, draw, ingress, publish, resume, send, serve, trace, worker
+from agents.cli import backtest, channel, check, demo, diff, draw, ingress, publish, resume, send, serve, trace, worker
 from agents.cli import erase as erasing
 from agents.cli import journey as journey_commands
 from agents.cli import policy as policy_commands
@@ -61,6 +61,7 @@ topics = typer.Typer(help="Make and check the Kafka topics.", no_args_is_help=Tr
 _add(topic_commands.create, RUNNING, topics)
 program.add_typer(topics, name="topics", rich_help_panel=RUNNING)
 _add(check.check, AUTHORING)
+_add(diff.diff, AUTHORING)
 _add(draw.draw, AUTHORING)
 _add(backtest.backtest, AUTHORING)
 _add(publish.publish, AUTHORING)
