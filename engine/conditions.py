@@ -353,6 +353,21 @@ def event_names(condition: Condition) -> frozenset[str] | None:
             return None
 
 
+def heard_by(condition: Condition) -> frozenset[str] | None:
+    """Return the names of the events to which a condition must be shown, or None if to every one.
+
+    Where only a receipt can make it come true no event need be: receipts are shown when they come.
+    """
+    match condition:
+        case ReceiptOf():
+            return frozenset()
+        case AnyOf():
+            parts = [heard_by(part) for part in condition.conditions]
+            return None if None in parts else frozenset().union(*(names for names in parts if names))
+        case _:
+            return event_names(condition)
+
+
 Leaf = Where | Profile | Answer | On | Did | ReceiptOf
 
 

@@ -25,9 +25,10 @@ def weeks(count: float) -> timedelta:
 
 def milliseconds(duration: timedelta) -> int:
     """Return the duration in whole milliseconds, exact (no floating point on the way)."""
-    return duration // timedelta(milliseconds=1)
+    return duration // MILLISECOND
 
 
+MILLISECOND = timedelta(milliseconds=1)  # made once: the fold asks often
 UNITS = (("week", 604_800_000), ("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 

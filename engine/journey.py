@@ -3,9 +3,10 @@
 A journey is checked when it is made, so a mistake shows when its module is imported, not when a user meets it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -20,6 +21,8 @@ from engine.conditions import (
     Profile,
     ReceiptOf,
     Where,
+    event_names,
+    heard_by,
     leaves,
     problem_of,
 )
@@ -146,6 +149,21 @@ class Journey:
     def entry_names(self) -> frozenset[str]:
         """The events that can begin a run."""
         return names_of(self.entry)
+
+    @cached_property
+    def hearing(self) -> Mapping[str, frozenset[str] | None]:
+        """By step, the events that may move or end a run which waits there; None: any may.
+
+        With `goal_names` this is what an event is asked first: most events concern none of a user's runs.
+        """
+        exits = frozenset() if self.exit_on is None else heard_by(self.exit_on)
+        heard = {name: step.hears() for name, step in self.steps.items()}
+        return {name: None if names is None or exits is None else exits | names for name, names in heard.items()}
+
+    @cached_property
+    def goal_names(self) -> frozenset[str] | None:
+        """The events that may reach the goal; None: any may."""
+        return frozenset() if self.goal is None else event_names(self.goal.condition)
 
     def edges(self) -> Iterator[tuple[str, str, str]]:
         """Yield every way in the table, as (from, label, to); the way in begins at "[*]"."""

@@ -153,11 +153,12 @@ def granted(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
 
 
 def move_to(journey: Journey, run: Run, step: str, place: Place) -> Move:
-    """Let a new version take a run over: it enters the step that `moves` names."""
-    move = Move(run)
+    """Let a new version take a run over: it enters the step that `moves` names, unless its exit holds already."""
     moved = replace(run, version=journey.version, mode="", suspended="", look_at=None)
-    move.journal.append(entry("moved", moved, place, reason=f"from v{run.version}, {run.step}"))
-    return _walk(journey, moved, step, place, move)
+    told = entry("moved", moved, place, reason=f"from v{run.version}, {run.step}")
+    if journey.exit_on is not None and journey.exit_on.holds(place.facts(moved)):
+        return Move(None, [], [told, entry("exited", moved, place, reason="exit_on")])
+    return _walk(journey, moved, step, place, Move(run, [], [told]))
 
 
 def end(run: Run, reason: str, place: Place) -> Move:

@@ -1,7 +1,7 @@
 """A user's turn: everything that one input sets in motion, in the order that `engine/actor.py` tells."""
 
 from base64 import b32encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace as with_fields
 from hashlib import blake2b
 from typing import Any
@@ -113,8 +113,13 @@ class Turn:
         facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
         if self.goals:
             self._reach_goals(place, facts)
+        journeys = self.catalog.journeys
         for run in tuple(self.runs):
-            if run.key is None or run.key == key_in(event.properties, self._journey(run).key):
+            journey = journeys[self.tenant, run.journey, run.version]
+            names = journey.hearing[run.step]
+            if names is not None and event.name not in names:
+                continue
+            if run.key is None or run.key == key_in(event.properties, journey.key):
                 self._show(run, place, facts)
         for journey in self.catalog.beginning_with(self.tenant, event.name):
             assert not isinstance(journey.entry, Api | Changed | Schedule)
@@ -141,13 +146,18 @@ class Turn:
 
     def _reach_goals(self, place: Place, facts: Facts, only: str | None = None) -> None:
         """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""
-        sends = {run.id: run.sends for run in self.runs}
+        sends: dict[str, Mapping[str, Sent]] | None = None
         still_open = []
         for goal in self.goals:
-            journey = self._journey(goal)
-            definition = journey.goal
-            if definition is None or goal.until_at < self.now:
+            if goal.until_at < self.now:
                 continue
+            journey = self.catalog.journeys[self.tenant, goal.journey, goal.version]
+            definition, names = journey.goal, journey.goal_names
+            if definition is None or (names is not None and facts.name not in names):
+                still_open.append(goal)
+                continue
+            if sends is None:
+                sends = {run.id: run.sends for run in self.runs}
             facts.sends = sends.get(goal.run, NOTHING)
             if definition.condition.holds(facts) and self._concerns(goal, journey, facts, only):
                 worth = worth_of(facts.properties, definition.value)

@@ -125,9 +125,12 @@ def _substituted(value: T, swap: Callable[[Condition], Condition]) -> T:
 
 
 def _copied(value: T, /, **changes: Any) -> T:
-    """Return a copy with other fields, unchecked: what is put in is like what was there, and not of its class."""
+    """Return a copy with other fields, unchecked: what is put in is like what was there, and not of its class.
+
+    What the original has worked out from its fields is not copied: it holds the conditions that are put aside.
+    """
     copy = object.__new__(type(value))
-    copy.__dict__.update(value.__dict__)
+    copy.__dict__.update({each.name: getattr(value, each.name) for each in fields(value)})  # type: ignore[arg-type]
     copy.__dict__.update(changes)
     return copy
 

@@ -32,6 +32,10 @@ class Step:
         """Return the step that an input leads to, or None if it doesn't concern this one."""
         return None
 
+    def hears(self) -> frozenset[str] | None:
+        """Return the names of the events to which `resume` may answer, None if of any. Of receipts it is always told."""
+        return frozenset()
+
     def look_at(self, facts: Facts) -> int | None:
         """Return when time alone may make `resume` answer differently, or None."""
         return None

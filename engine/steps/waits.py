@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from engine.conditions import FORBID, Condition, Facts, depends_on_time, turns
+from engine.conditions import FORBID, AnyOf, Condition, Facts, depends_on_time, heard_by, turns
 from engine.durations import describe, milliseconds
 from engine.local_time import WEEKDAYS, find_zone, next_time_of_day, read_date, zone
 from engine.operators import ABSENT
@@ -148,7 +148,7 @@ class WaitFor(Step):
         if not self.cases:
             raise ValueError("WaitFor awaits nothing; to wait for a time, use Delay")
 
-    @property
+    @cached_property
     def cases(self) -> Sequence[tuple[Condition, str]]:
         """The awaited conditions and where each leads, whichever form was written."""
         return self.awaits if isinstance(self.awaits, Sequence) else ((self.awaits, self.then or ""),)
@@ -177,6 +177,9 @@ class WaitFor(Step):
             if condition.holds(facts):
                 return step
         return None
+
+    def hears(self) -> frozenset[str] | None:
+        return None if self.timed else heard_by(AnyOf(tuple(condition for condition, _ in self.cases)))
 
     def look_at(self, facts: Facts) -> int | None:
         if not self.timed:

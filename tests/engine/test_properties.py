@@ -1,5 +1,6 @@
 """What holds for every journey and every history: the fold is pure, and time passes in it as it should."""
 
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -179,6 +180,17 @@ def test_what_one_journey_does_is_the_same_whether_or_not_there_is_another(
         alone = live(catalog_of(journey), events)
         assert [entry for entry in both.journal if entry.journey == journey.name] == alone.journal
         assert [message for message in both.messages if message.journey == journey.name] == alone.messages
+
+
+@given(catalogs, histories)
+def test_not_showing_a_run_the_events_that_cannot_concern_it_changes_nothing(
+    catalog: Catalog, history: list[Happening]
+) -> None:
+    shown_all = catalog_of(*[replace(journey) for journey in catalog.journeys.values()])
+    for journey in shown_all.journeys.values():
+        vars(journey).update(hearing=dict.fromkeys(journey.steps), goal_names=None)
+    life, expected = live(catalog, history), live(shown_all, history)
+    assert (life.user, life.messages, life.journal) == (expected.user, expected.messages, expected.journal)
 
 
 @given(journeys(), histories)

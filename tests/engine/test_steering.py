@@ -1,6 +1,8 @@
 """What operators and new versions do to runs: pause, resume, stop, retire, moves, rollback, erasure."""
 
-from engine import EXIT, Delay, Exit, Journey, Send, WaitFor, always, days, hours, minutes, on
+from dataclasses import replace
+
+from engine import EXIT, Delay, Exit, Journey, Send, WaitFor, always, days, hours, minutes, on, receipt
 from engine.actor import earliest_due
 from engine.simulator import Simulate
 from engine.steps import AnyStep
@@ -104,6 +106,21 @@ def test_moves_take_runs_over_at_the_activation(simulate: Simulate) -> None:
     user.wait(hours(1))
     assert user.sent == ["email:v2"]
     assert user.reasons("moved") == ["from v1, wait"]
+
+
+def test_who_has_met_the_exit_of_the_new_version_leaves_without_another_message(simulate: Simulate) -> None:
+    steps: dict[str, AnyStep] = {
+        "ask": Send("email", template="ask", then="pause"),
+        "pause": Delay(days(1), then="again"),
+        "again": Send("email", template="again", then="end"),
+        "end": Exit(),
+    }
+    first = Journey(name="j", version=1, entry=on("go"), start="ask", steps=steps)
+    user = simulate(first)
+    user.event("go")
+    user.receipt("ask", "clicked")
+    user.publish(replace(first, version=2, exit_on=receipt("ask", "clicked"), moves={"pause": "again"}))
+    assert (user.sent, user.exits) == (["email:ask"], ["exit_on"])
 
 
 def test_a_silent_user_is_moved_at_the_time_of_the_activation_whenever_they_are_heard_from(simulate: Simulate) -> None:
