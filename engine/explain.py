@@ -22,7 +22,7 @@ from engine.errors import InvalidInput
 from engine.journey import Journey
 from engine.judging import Judged, decisive, part_at
 from engine.policy import Policy
-from engine.watching import Seen, Watch, flipped_catalog, watched_catalog
+from engine.watching import Address, Seen, Watch, flipped_catalog, watched_catalog
 from schemas.inputs import Activated, Asked, Controlled, Event, Granted, Input, Receipt, Swept, UserInput, WakeUp
 from schemas.outputs import JournalEntry
 from schemas.state import Run, User
@@ -74,6 +74,9 @@ class Explanation:
     refused: Counter[str]  # inputs that could not be folded, by reason
     state: User  # as it is in the end
     versions: dict[int, Journey] = field(default_factory=dict)
+    active: list[str] = field(
+        default_factory=list
+    )  # the names of all journeys of the tenant that are current in the end
 
     @property
     def runs(self) -> list[Run]:
@@ -103,6 +106,7 @@ class _Explainer:
         self.tenant = tenant
         self.user_id = user_id
         self.journey = journey
+        self.named = (tenant, journey)
         self.catalog = catalog
         self.alone = alone
         self.watch = Watch()
@@ -112,6 +116,7 @@ class _Explainer:
         self.now = 0
         self.moments: deque[Moment] = deque(maxlen=MAX_MOMENTS)
         self.told = 0
+        self.last: dict[Address, Judged] = {}  # what a condition without an event saw the last time
         self.passed_over: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
@@ -133,15 +138,22 @@ class _Explainer:
         if until_at is not None:
             self._pass_time(until_at)
             self.now = max(self.now, until_at)
-        versions = {
-            version: each
-            for (tenant, name, version), each in self.catalog.journeys.items()
-            if (tenant, name) == (self.tenant, self.journey)
-        }
+        return self._explanation()
+
+    def _explanation(self) -> Explanation:
+        mine = [each for (tenant, name, _), each in self.catalog.journeys.items() if (tenant, name) == self.named]
         return Explanation(
-            self.journey, self.user_id, self.now, list(self.moments), self.told - len(self.moments), self.passed_over,
-            self.refused, self.state, versions,
-        )  # fmt: skip
+            journey=self.journey,
+            user=self.user_id,
+            until_at=self.now,
+            moments=list(self.moments),
+            forgotten=self.told - len(self.moments),
+            passed_over=self.passed_over,
+            refused=self.refused,
+            state=self.state,
+            versions={each.version: each for each in mine},
+            active=[name for tenant, name in sorted(self.catalog.current) if tenant == self.tenant],
+        )
 
     def _change(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -177,7 +189,7 @@ class _Explainer:
             return []
         self.state, self.older = handled.user, handled.older
         journal = tuple(entry for entry in handled.journal if entry.journey == self.journey)
-        looks = [each for each in self.watch.looks if _concerns(each, input)]
+        looks = [each for each in self.watch.looks if self._is_news(each)]
         if not journal and not looks:
             if isinstance(input, Event):
                 self.passed_over[input.name] += 1
@@ -191,10 +203,27 @@ class _Explainer:
         self.moments.append(Moment(self.now, _named(input), told, journal))
         return handled.inputs
 
+    def _is_news(self, seen: Seen) -> bool:
+        """Is a verdict worth telling? A wait for orders has nothing to say about a visit, nor an exit that doesn't come, nor
+        a condition that saw the same the last time."""
+        if seen.judged.holds:
+            return True
+        if seen.place in ("exit_on", "goal"):
+            return False
+        names = event_names(seen.original)
+        if names is not None and seen.place != "entry":
+            return seen.name in names
+        before, self.last[seen.where] = self.last.get(seen.where), seen.judged
+        return before != seen.judged or seen.place == "entry"
+
     def _with_flips(self, seen: "Seen", handled: Handled, refolded: Callable[[Catalog], Handled]) -> Look:
         """Try each part that alone decided a "no" of an entry or a step, by folding the same input once more."""
         flips: list[Flip] = []
-        if not seen.judged.holds and seen.place not in ("exit_on", "goal"):
+        is_about_this = seen.name in (event_names(seen.original) or ())
+        is_still_awaited = not is_about_this and any(
+            run.journey == self.journey and run.step == seen.place for run in handled.user.runs
+        )
+        if not seen.judged.holds and seen.place not in ("exit_on", "goal") and not is_still_awaited:
             for path in list(decisive(seen.judged))[:MAX_FLIPS]:
                 part = part_at(seen.judged, path)
                 other = refolded(flipped_catalog(self.catalog, self.tenant, seen.where, path))
@@ -210,19 +239,6 @@ class _Explainer:
                 return True, ""
             return False, next((entry.reason for entry in ours if entry.kind == "not_entered"), "")
         return _trail(ours) != _trail(entry for entry in was.journal if entry.journey == self.journey), ""
-
-
-# Which looks are worth telling
-
-
-def _concerns(seen: Seen, input: UserInput) -> bool:
-    """Is a condition's verdict news? A wait for orders has nothing to say about a visit, nor an exit that doesn't come."""
-    if seen.judged.holds:
-        return True
-    if seen.place in ("exit_on", "goal"):
-        return False
-    names = event_names(seen.original)
-    return names is None or seen.name in names
 
 
 def _named(input: UserInput) -> str:

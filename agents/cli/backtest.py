@@ -5,15 +5,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agents.cli.reading import (
+    EventColumn,
+    EventName,
+    FileFormat,
+    IdColumn,
+    ProfileColumn,
+    Separator,
+    TimeColumn,
+    TimeFormat,
+    UserColumn,
+    check_format,
+    read_instant,
+)
 from agents.cli.setup import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agents.backtest.files import Format
     from engine.journey import Journey
 
-READING, PEOPLE, RESULT = "How the file is read", "How people take messages", "What comes out"
+PEOPLE, RESULT = "How people take messages", "What comes out"
 
 
 def backtest(
@@ -29,36 +41,15 @@ def backtest(
         str | None,
         typer.Option("--until", help="Let time run on until this date; else to the last record.", show_default=False),
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="ndjson, csv or parquet, where the name doesn't tell.", rich_help_panel=READING, show_default=False
-        ),
-    ] = None,
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            help="Between the cells of CSV; ' ' also for several.", rich_help_panel=READING, show_default=False
-        ),
-    ] = None,
-    user_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
-    time_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(help="Such as %Y%m%d, where it isn't ISO 8601.", rich_help_panel=READING, show_default=False),
-    ] = None,
-    event_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
-    event: Annotated[
-        str | None,
-        typer.Option(
-            help="The name of all events, where no column says it.", rich_help_panel=READING, show_default=False
-        ),
-    ] = None,
-    id_column: Annotated[str | None, typer.Option(rich_help_panel=READING, show_default=False)] = None,
-    profile_column: Annotated[
-        list[str] | None,
-        typer.Option(help="What is set in the profile; may be repeated.", rich_help_panel=READING, show_default=False),
-    ] = None,
+    format: FileFormat = None,
+    separator: Separator = None,
+    user_column: UserColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    event_column: EventColumn = None,
+    event: EventName = None,
+    id_column: IdColumn = None,
+    profile_column: ProfileColumn = None,
     reachable: Annotated[
         bool,
         typer.Option("--reachable", help="Give everybody an address on every channel.", rich_help_panel=PEOPLE),
@@ -110,12 +101,12 @@ def backtest(
         user_column, time_column, event_column, event, id_column, time_format, tuple(profile_column or ())
     )
     prices = dict(_price(text) for text in price or ())
-    until_at = None if until is None else _instant(until)
+    until_at = None if until is None else read_instant(until, "--until")
     try:
         people = People(Reactions(opens, clicks, bounces), reachable)
     except ValueError as error:
         raise Failed(f"--opens, --clicks, --bounces: {error}", exit_code=2) from None
-    with open_source(events, tenant, columns, _format(format), separator) as source:
+    with open_source(events, tenant, columns, check_format(format), separator) as source:
         published = source.published if source.log is not None else None
         versions = find_version(old, published), find_version(new, published)
         with showing_progress() as progress:
@@ -144,24 +135,3 @@ def _price(text: str) -> tuple[str, float]:
     except ValueError:
         raise Failed(f"--price: {text!r} is not written CHANNEL=AMOUNT, such as email=0.001", exit_code=2) from None
     return channel, float(amount)
-
-
-def _format(text: str | None) -> "Format | None":
-    from agents.backtest.files import FORMATS
-    from agents.cli.failure import Failed
-
-    found = next((format for format in FORMATS.values() if format == text), None)
-    if text is not None and found is None:
-        raise Failed(f"--format: {text!r} is none of ndjson, csv and parquet", exit_code=2)
-    return found
-
-
-def _instant(text: str) -> int:
-    from agents.cli.failure import Failed
-    from agents.ingress import timestamps
-    from agents.ingress.refusals import Refusal
-
-    try:
-        return timestamps.read(text)
-    except Refusal as refusal:
-        raise Failed(f"--until: {refusal.detail}", exit_code=2) from None

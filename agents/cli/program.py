@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from agents.cli import backtest, channel, check, demo, diff, draw, ingress, publish, resume, send, serve, trace, worker
 from agents.cli import erase as erasing
+from agents.cli import explain as explaining
 from agents.cli import journey as journey_commands
 from agents.cli import policy as policy_commands
 from agents.cli import topics as topic_commands
@@ -66,6 +67,7 @@ _add(draw.draw, AUTHORING)
 _add(backtest.backtest, AUTHORING)
 _add(publish.publish, AUTHORING)
 _add(trace.trace, LOOKING)
+_add(explaining.explain, LOOKING)
 _add(send.send, LOOKING)
 _add(resume.resume, LOOKING)
 _add(erasing.erase, LOOKING)
