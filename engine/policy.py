@@ -204,6 +204,8 @@ def zone_name(policy: Policy, profile: Mapping[str, Any]) -> str:
 
 def quiet_until(policy: Policy, channel: str, profile: Mapping[str, Any], now: int) -> int | None:
     """Return when the quiet hours end that `now` lies in, or None if it lies in none."""
+    if not policy.quiet_hours:
+        return None
     where = zone(zone_name(policy, profile))
     shown = to_local(now, where).time()
     for hours in policy.quiet_hours:
