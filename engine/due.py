@@ -56,7 +56,7 @@ def _done_to(run: Run, catalog: Catalog, tenant: str) -> Iterator[tuple[int, Mov
     if control is not None and control.stopped_at is not None and control.stops(run.entered_at):
         yield control.stopped_at, lambda journey, run, place: machine.end(run, "stopped", place)
     current = catalog.of(tenant, run.journey)
-    if current is not None and run.version != current.version and run.step in current.moves and run.visit > 0:
+    if current is not None and run.version < current.version and run.step in current.moves and run.visit > 0:
         target = current.moves[run.step]
         at = max(catalog.activated_at[name], run.arrived_at)
         if target == EXIT:

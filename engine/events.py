@@ -6,7 +6,7 @@ from typing import Any
 from engine.errors import InvalidInput
 from engine.operators import read
 from engine.profiles import encoded_size
-from schemas.inputs import Event
+from schemas.inputs import Entered, Event
 
 MAX_CARRIED_BYTES = 2048  # what a run keeps of the event that began it
 MAX_ANSWER_BYTES = 4096  # what a run keeps of an answer
@@ -21,9 +21,21 @@ def check(event: Event) -> None:
     """Raise InvalidInput for an event that can't be folded, whoever wrote it into the log."""
     if not 0 < len(event.id) <= MAX_NAME or not 0 < len(event.name) <= MAX_NAME:
         raise InvalidInput(f"an event has an id and a name, each of 1 to {MAX_NAME} characters")
-    for values in (event.properties, event.profile):
-        if not NESTED.isdisjoint(map(type, values.values())) and nests_too_deep(values):
-            raise InvalidInput(f"the event nests deeper than {MAX_DEPTH} levels")
+    check_nesting(event.properties, "the event")
+    check_nesting(event.profile, "the event")
+
+
+def check_entry(entered: Entered) -> None:
+    """Raise InvalidInput for an entry that can't be folded, whoever wrote it into the log."""
+    if not 0 < len(entered.id) <= 2 * MAX_NAME or not 0 < len(entered.by) <= MAX_NAME:
+        raise InvalidInput(f"an entry has an id of up to {2 * MAX_NAME} characters, and says by whom in {MAX_NAME}")
+    check_nesting(entered.properties, "the entry")
+
+
+def check_nesting(values: dict[str, Any], what: str) -> None:
+    """Raise InvalidInput if values nest deeper than a state may."""
+    if not NESTED.isdisjoint(map(type, values.values())) and nests_too_deep(values):
+        raise InvalidInput(f"{what} nests deeper than {MAX_DEPTH} levels")
 
 
 def nests_too_deep(values: dict[str, Any]) -> bool:

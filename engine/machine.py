@@ -5,7 +5,7 @@ ends; an *input* (an event, a receipt, the end of a wait) concerns the step wher
 
     start     -> walk from the journey's first step
     resume    -> ask the step where this input leads; walk on from there
-    time_out  -> the wait is over: walk on from where the step says; a held message is considered again
+    time_out  -> the wait is over: walk on from where the step says; what was held is considered again
     decide    -> the policy has judged the message a walk came to: walk on, or wait
     granted   -> a quota has answered
     move_to   -> a new version takes the run over
@@ -102,7 +102,8 @@ def time_out(journey: Journey, run: Run, place: Place) -> Move:
     if run.look_at is not None and (run.due_at is None or run.look_at < run.due_at):
         target = step.resume(facts)
         if target is None:
-            return Move(replace(run, look_at=step.look_at(facts)))
+            looked = replace(run, look_at=step.look_at(facts))
+            return follow(journey, looked, place) or Move(looked)
         return _walk(journey, run, target, place, Move(run))
     return _walk(journey, run, step.time_out(), place, Move(run))
 
@@ -115,6 +116,14 @@ def follow(journey: Journey, run: Run, place: Place) -> Move | None:
     if outcome is None or (isinstance(outcome, Wait) and outcome.until_at == run.due_at):
         return None
     return _apply(journey, run, outcome, place, Move(run))
+
+
+def look_later(journey: Journey, run: Run, place: Place) -> Move | None:
+    """Let a paused run look when its journey goes on: what has come for it meanwhile isn't lost."""
+    look_at = place.now + 1  # after the pause has begun, so that the pause holds it up
+    if run.suspended or run.visit == 0 or run.mode or (run.look_at is not None and run.look_at <= look_at):
+        return None
+    return Move(replace(run, look_at=look_at))
 
 
 def decide(journey: Journey, run: Run, verdict: Verdict, place: Place, passed: list[str]) -> Move:
@@ -150,6 +159,16 @@ def granted(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
         move.journal.append(entry("blocked", run, place, reason="the budget of the day is used up"))
     run = replace(run, mode="")
     return _apply(journey, run, journey.steps[run.step].granted(_visit(journey, run, place), at), place, move)
+
+
+def granted_in_pause(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
+    """Let a run that a quota has answered during a pause begin, or ask anew, when its journey goes on.
+
+    It asks anew because its turn is past by then: a thousand of those would go on at once.
+    """
+    if run.visit == 0 and at is None:
+        return end(run, "the entry cap is reached", place)
+    return Move(replace(run, mode="held" if run.visit else "", due_at=place.now + 1))
 
 
 def move_to(journey: Journey, run: Run, step: str, place: Place) -> Move:

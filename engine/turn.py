@@ -14,7 +14,7 @@ from engine.conditions import NOTHING, Facts
 from engine.due import first_due
 from engine.durations import milliseconds
 from engine.entries import Api, Changed, Schedule
-from engine.events import MAX_ANSWER_BYTES, carried, check, key_in, worth_of
+from engine.events import MAX_ANSWER_BYTES, carried, check, check_entry, check_nesting, key_in, worth_of
 from engine.journey import Journey
 from engine.local_time import read_local, to_instant, zone
 from engine.machine import Move, Place
@@ -136,7 +136,7 @@ class Turn:
         if not changed:
             return
         for run in tuple(self.runs):
-            self._move(run, place, machine.follow)
+            self._move(run, place, machine.look_later if self._is_paused(run.journey) else machine.follow)
         for journey in self.catalog.changes.get(self.tenant, ()):
             entry = journey.entry
             if isinstance(entry, Changed) and entry.attribute in changed:
@@ -179,6 +179,7 @@ class Turn:
 
     def take_entry(self, entered: Entered) -> None:
         """Begin a run by API, by another journey, or by a schedule."""
+        check_entry(entered)
         cause = f"{entered.by} #{entered.id}"
         cell = duplicates.cell(entered.id, self.now)
         if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.older, cell):
@@ -269,6 +270,7 @@ class Turn:
     # Receipts and grants
 
     def take_receipt(self, receipt: Receipt) -> None:
+        check_nesting(receipt.answer, "the answer")
         run_id, _, visit = receipt.message.rpartition(":")
         run = self._find(run_id)
         step = next((name for name, sent in run.sends.items() if str(sent.visit) == visit), "") if run else ""
@@ -305,7 +307,8 @@ class Turn:
         if run is None or run.suspended or run.mode != "asked" or str(run.visit) != visit:
             return
         place = self._place(self.now, "quota")
-        self._move(run, place, lambda journey, run, place: machine.granted(journey, run, grant.at, place))
+        granted = machine.granted_in_pause if self._is_paused(run.journey) else machine.granted
+        self._move(run, place, lambda journey, run, place: granted(journey, run, grant.at, place))
 
     # Operators, erasure
 
@@ -374,11 +377,13 @@ class Turn:
             )  # fmt: skip
             if self.policy.caps and not request.transactional:
                 for message in self.messages[asked:]:
+                    if message.transactional:  # also what the run called on its way on
+                        continue
                     contact = Contact(self.now, message.channel, message.topic)
                     self.contacts = with_contact(self.policy, self.contacts, contact)
 
     def _show(self, run: Run, place: Place, facts: Facts) -> None:
-        """Let a run see what is the case, and what became of its own messages. A paused one sees its exit only."""
+        """Let a run see what is the case, and what became of its own messages. A paused one obeys its exit only."""
         facts.sends = run.sends
         facts.here = run.sends.get(run.step)
         facts.answers = run.answers
@@ -386,6 +391,8 @@ class Turn:
             exit_on = self._journey(run).exit_on
             if exit_on is not None and exit_on.holds(facts):
                 self._move(run, place, lambda journey, run, place: machine.end(run, "exit_on", place))
+            elif facts.name is None:  # a receipt or an attribute, which still is there when the journey goes on
+                self._move(run, place, machine.look_later)
             return
         self._move(run, place, machine.resume, facts)
 

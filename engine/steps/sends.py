@@ -18,6 +18,7 @@ from schemas.outputs import Message
 
 RECEIPT_PATIENCE = hours(1)  # how long a send with `on_failed` waits to hear from its provider
 NOT_TAKEN = ("failed", "bounced", "dropped", "unknown")
+REFUSED = ("failed", "bounced", "dropped")  # of a call: one whose fate is unknown is made again, under the same id
 CALL_CHANNEL = "call"
 
 
@@ -140,7 +141,7 @@ class Call(Step):
             return None
         if "accepted" in facts.here.statuses:
             return self.then
-        return self.on_failed if any([status in facts.here.statuses for status in NOT_TAKEN]) else None
+        return self.on_failed if any([status in facts.here.statuses for status in REFUSED]) else None
 
     def time_out(self) -> str:
         return self.on_failed
