@@ -98,6 +98,11 @@ class Catalog:
         version = self.current.get((tenant, name))
         return None if version is None else self.journeys[tenant, name, version]
 
+    def admits(self, tenant: str, name: str) -> bool:
+        """May anybody enter a journey at the moment, as far as operators are concerned?"""
+        control = self.controls.get((tenant, name))
+        return control is None or (control.paused_at is None and not control.is_closed)
+
     def policy_of(self, tenant: str) -> Policy:
         return self.policies.get(tenant, EVERYTHING_GOES)
 

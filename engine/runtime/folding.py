@@ -171,7 +171,7 @@ class Folding:
             if self.now - following <= MISSED_MS:
                 fired_at, local = following, shown
             due_at = schedule.next_time(max(following, self.now - MISSED_MS))[0]
-        if fired_at is not None:
+        if fired_at is not None and self.catalog.admits(campaign.tenant, campaign.journey):
             id = f"{campaign.journey}@{fired_at}"
             swept = Swept(id, campaign.tenant, entered=Entered(id, campaign.journey, "schedule", {}, local))
             for partition in range(self.host.count):

@@ -145,6 +145,22 @@ async def test_a_schedule_missed_during_an_outage_is_caught_up_once() -> None:
     assert stage.sent() == ["hello"]
 
 
+async def test_while_a_journey_is_paused_or_closed_its_schedule_goes_through_nobody_and_plans_on() -> None:
+    stage = Stage()
+    stage.publish(digest())
+    stage.event("ann", "looked", profile={"push_token": "t", "digest": True})
+    await stage.play()
+    for action, sent in (("pause", 0), ("resume", 1), ("retire", 1)):
+        stage.put(None, msgspec.json.encode(Controlled(TENANT, "digest", action)))  # type: ignore[arg-type]
+        stage.pass_time(24 * HOUR_MS)
+        await stage.play()
+        stage.wake_the_due()
+        await stage.play()
+        assert len(stage.sent()) == sent
+        assert len(stage.host.timers) == 1
+    assert stage.journal("not_entered") == []
+
+
 async def test_a_schedule_on_the_users_clocks_reaches_each_at_their_nine() -> None:
     stage = Stage()
     stage.publish(digest("user"))
