@@ -15,6 +15,7 @@ Memory holds the states of the users, and nothing per event.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
@@ -36,23 +37,36 @@ MAX_GIVEN_BACK = 1000  # inputs in a row at one instant that a user's runs may g
 
 NO_REACTIONS = Reactions()
 
+
 Witness = Callable[[JournalEntry], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version to play, and what is active beside it: the policy, other journeys."""
+
+    journey: Journey
+    beside: Sequence[Journey | Policy] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What both versions meet: whose users, how they take messages, and what their profiles hold before the first record."""
+
+    tenant: str = "default"
+    reactions: Reactions = NO_REACTIONS
+    profile: Mapping[str, Any] = field(default_factory=dict)
+
+
+ORDINARY = World()
 
 
 class Backtest:
     """Two lanes side by side. Give it every input, then `finish` it, then compare (`engine/comparison.py`)."""
 
-    def __init__(
-        self,
-        old: Journey,
-        new: Journey,
-        tenant: str = "default",
-        reactions: Reactions = NO_REACTIONS,
-        beside: Sequence[Journey | Policy] = (),
-        profile: Mapping[str, Any] = {},
-    ) -> None:
-        self.old = Lane(old, tenant, reactions, beside, profile)
-        self.new = Lane(new, tenant, reactions, beside, profile)
+    def __init__(self, old: Version, new: Version, world: World = ORDINARY) -> None:
+        self.old = Lane(old, world)
+        self.new = Lane(new, world)
         self.inputs = 0
         self.first_at: int | None = None
         self.last_at = 0
@@ -147,7 +161,8 @@ class Tally:
             case "exited":
                 _count(self.exits, entry.reason)
             case "suspended":
-                _count(self.suspended, entry.reason)
+                # An error that names the version would never be the same in both.
+                _count(self.suspended, entry.reason.replace(f"{entry.journey} v{entry.version}: ", ""))
             case "receipt":
                 self.receipts[entry.reason] += 1
 
@@ -155,26 +170,18 @@ class Tally:
 class Lane:
     """One version, and what it does with everybody."""
 
-    def __init__(
-        self,
-        journey: Journey,
-        tenant: str,
-        reactions: Reactions,
-        beside: Sequence[Journey | Policy] = (),
-        profile: Mapping[str, Any] = {},
-        witness: Witness | None = None,
-    ) -> None:
+    def __init__(self, version: Version, world: World, witness: Witness | None = None) -> None:
         catalog = Catalog()
-        for other in beside:
+        for other in version.beside:
             if isinstance(other, Policy):
-                catalog = catalog.activate_policy(tenant, other)
-            elif other.name != journey.name:
-                catalog = catalog.activate(tenant, other)
-        self.catalog = catalog.activate(tenant, journey)
-        self.journey = journey
-        self.tenant = tenant
-        self.reactions = reactions
-        self.nobody = User(profile=dict(profile))
+                catalog = catalog.activate_policy(world.tenant, other)
+            elif other.name != version.journey.name:
+                catalog = catalog.activate(world.tenant, other)
+        self.catalog = catalog.activate(world.tenant, version.journey)
+        self.journey = version.journey
+        self.tenant = world.tenant
+        self.reactions = world.reactions
+        self.nobody = User(profile=dict(world.profile))
         self.witness = witness
         self.people: dict[str, Person] = {}
         self.tally = Tally()

@@ -4,16 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from agents.backtest.recording import Recorded, Rejects
-from engine.backtest import NO_REACTIONS, Backtest, Lane
+from engine.backtest import Backtest, Lane, Version, World
 from engine.comparison import Comparison, compare
 from engine.errors import InvalidInput
-from engine.journey import Journey
-from engine.policy import Policy
-from engine.reactions import Reactions
-from engine.simulator import REACHABLE
 from schemas.inputs import Entered, Erased, Event, Receipt
 from schemas.outputs import JournalEntry
 
@@ -40,22 +36,6 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """How the people of a recording take messages, and whether everybody has an address on every channel."""
-
-    reactions: Reactions = NO_REACTIONS
-    are_reachable: bool = False
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        """What a user's profile holds before the first record."""
-        return dict(REACHABLE) if self.are_reachable else {}
-
-
-EVERYBODY = People()
-
-
-@dataclass(frozen=True, slots=True)
 class Story:
     """What happened to one user in both versions."""
 
@@ -75,24 +55,20 @@ class Played:
 
 
 def play(
-    old: Journey,
-    new: Journey,
+    old: Version,
+    new: Version,
+    world: World,
     recording: Recording,
     progress: Progress,
-    *,
-    tenant: str,
-    people: People = EVERYBODY,
-    beside: Sequence[Journey | Policy] = (),
     until_at: int | None = None,
     prices: Mapping[str, float] = {},
 ) -> Played:
     """Return what the two versions make of a recording. Raises InvalidInput if it can't be read."""
-    backtest = Backtest(old, new, tenant, people.reactions, beside, people.profile)
+    backtest = Backtest(old, new, world)
     rejects = Rejects()
     left_out: Counter[str] = Counter()
-    names = _names(old, new, beside)
     progress.begin("playing both versions", recording.size)
-    for user, at, input in _played(recording.read(rejects, progress.advance), names, left_out):
+    for user, at, input in _played(recording.read(rejects, progress.advance), _names(old, new), left_out):
         try:
             backtest.give(user, input, at)
         except InvalidInput as error:
@@ -105,33 +81,29 @@ def play(
     until_at = backtest.until_at
     del backtest  # the states of all users: the second pass needs only those of the examples
     users = dict.fromkeys(difference.example for difference in comparison.differences)
-    stories = _stories(old, new, recording, progress, list(users), tenant, people, beside, until_at)
+    stories = _stories(list(users), old, new, world, recording, progress, until_at)
     return Played(comparison, stories, rejects, left_out)
 
 
 def _stories(
-    old: Journey,
-    new: Journey,
+    users: Sequence[str],
+    old: Version,
+    new: Version,
+    world: World,
     recording: Recording,
     progress: Progress,
-    users: Sequence[str],
-    tenant: str,
-    people: People,
-    beside: Sequence[Journey | Policy],
     until_at: int,
 ) -> dict[str, Story]:
     """Fold the examples once more, and this time keep their journals. Users don't concern each other, so they are the same."""
     stories = {user: Story(user, [], []) for user in users}
     if not stories:
         return stories
-    with_people = (people.reactions, beside, people.profile)
     lanes = (
-        Lane(old, tenant, *with_people, witness=lambda entry: stories[entry.user].old.append(entry)),
-        Lane(new, tenant, *with_people, witness=lambda entry: stories[entry.user].new.append(entry)),
+        Lane(old, world, lambda entry: stories[entry.user].old.append(entry)),
+        Lane(new, world, lambda entry: stories[entry.user].new.append(entry)),
     )
     progress.begin("telling the examples", recording.size)
-    recorded = _played(recording.read(Rejects(), progress.advance), _names(old, new, beside), Counter())
-    for user, at, input in recorded:
+    for user, at, input in _played(recording.read(Rejects(), progress.advance), _names(old, new), Counter()):
         if user not in stories:
             continue
         for lane in lanes:
@@ -145,8 +117,8 @@ def _stories(
     return stories
 
 
-def _names(old: Journey, new: Journey, beside: Sequence[Journey | Policy]) -> frozenset[str]:
-    return frozenset(definition.name for definition in (old, new, *beside))
+def _names(*versions: Version) -> frozenset[str]:
+    return frozenset(each.name for version in versions for each in (version.journey, *version.beside))
 
 
 def _played(

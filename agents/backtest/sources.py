@@ -8,9 +8,11 @@ from pathlib import Path
 from agents.backtest.columns import Columns
 from agents.backtest.files import Files, Format, find_files
 from agents.backtest.host_log import HostLog, is_data_folder
-from engine.definitions import thaw
+from engine.definitions import thaw, thaw_policy
 from engine.journey import Journey
+from engine.policy import Policy
 from engine.runtime.embedded.readonly import ReadOnlyLog
+from engine.runtime.standings import Standings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,14 @@ class Source:
         """Return a version that was published, or None. Raises JourneyError if this version of ours can't read it."""
         definition = self.log and self.log.definitions.find(f"{self.tenant}/journey/{name}@{version}")
         return thaw(definition) if definition else None
+
+    def current_policy(self) -> Policy | None:
+        """Return the policy that is current, if one was published."""
+        if self.log is None:
+            return None
+        standing = Standings(self.log.definitions).of(self.tenant, "policy", "policy")
+        definition = standing and self.log.definitions.find(f"{self.tenant}/policy/policy@{standing.version}")
+        return thaw_policy(definition) if definition else None
 
 
 @contextmanager

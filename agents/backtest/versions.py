@@ -11,15 +11,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agents.folder import read_folder, run_module
+from engine.backtest import Version
 from engine.definitions import load
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.policy import Policy
 
 PUBLISHED = re.compile(r"([a-z][a-z0-9_]{0,63})@([0-9]{1,6})\Z")
 
 
-def find_version(text: str, published: Callable[[str, int], Journey | None] | None = None) -> Journey:
-    """Return the journey that is meant. Raises JourneyError that says what is there instead."""
+def find_version(
+    text: str, published: Callable[[str, int], Journey | None] | None = None, policy: Policy | None = None
+) -> Version:
+    """Return the version that is meant, with the policy of its folder, or for a published one the `policy` given.
+
+    Raises JourneyError that says what is there instead.
+    """
     place, colon, name = text.rpartition(":")
     if Path(text).exists() or not colon:
         place, name = text, ""
@@ -29,11 +36,12 @@ def find_version(text: str, published: Callable[[str, int], Journey | None] | No
         if journey is None:
             where = "in the data folder" if published else "known: --events names no data folder"
             raise JourneyError(f"no version {text} is {where}; name a module, a JSON file, or folder:name")
-        return journey
-    journeys = list(_journeys(Path(place)))
+        return Version(journey, () if policy is None else (policy,))
+    definitions = list(_definitions(Path(place)))
+    journeys = [each for each in definitions if isinstance(each, Journey)]
     matching = [journey for journey in journeys if not name or journey.name == name]
     if len(matching) == 1:
-        return matching[0]
+        return Version(matching[0], tuple(each for each in definitions if isinstance(each, Policy)))
     names = ", ".join(journey.name for journey in journeys)
     if not journeys:
         raise JourneyError(f"there is no journey in {place}; a journey is a module with a Journey at its top level")
@@ -42,9 +50,12 @@ def find_version(text: str, published: Callable[[str, int], Journey | None] | No
     raise JourneyError(f"{place} has several journeys: {names}; say which: {place}:{matching[0].name}")
 
 
-def _journeys(place: Path) -> Iterator[Journey]:
+def _definitions(place: Path) -> Iterator[Journey | Policy]:
     if place.is_dir():
-        yield from read_folder(place).journeys
+        folder = read_folder(place)
+        yield from folder.journeys
+        if folder.policy is not None:
+            yield folder.policy
     elif not place.is_file():
         raise JourneyError(f"there is no file or folder {place}; a version is a module, a JSON file, or folder:name")
     elif place.suffix == ".json":
@@ -53,8 +64,5 @@ def _journeys(place: Path) -> Iterator[Journey]:
         except JourneyError as error:
             raise JourneyError(f"{place}: {error}") from None
     else:
-        found: dict[str, Journey] = {}
-        for value in vars(run_module(place)).values():
-            if isinstance(value, Journey):
-                found.setdefault(value.name, value)
+        found = {each.name: each for each in vars(run_module(place)).values() if isinstance(each, Journey | Policy)}
         yield from found.values()

@@ -88,14 +88,16 @@ def backtest(
 
     from agents.backtest.columns import Columns
     from agents.backtest.page import page_of
-    from agents.backtest.play import People, play
+    from agents.backtest.play import play
     from agents.backtest.report import report_of
     from agents.backtest.sources import open_source
     from agents.backtest.tables import show
     from agents.backtest.versions import find_version
     from agents.cli.failure import Failed
     from agents.cli.progress import showing_progress
+    from engine.backtest import World
     from engine.reactions import Reactions
+    from engine.simulator import REACHABLE
 
     columns = Columns(
         user_column, time_column, event_column, event, id_column, time_format, tuple(profile_column or ())
@@ -103,17 +105,15 @@ def backtest(
     prices = dict(_price(text) for text in price or ())
     until_at = None if until is None else read_instant(until, "--until")
     try:
-        people = People(Reactions(opens, clicks, bounces), reachable)
+        world = World(tenant, Reactions(opens, clicks, bounces), REACHABLE if reachable else {})
     except ValueError as error:
         raise Failed(f"--opens, --clicks, --bounces: {error}", exit_code=2) from None
     with open_source(events, tenant, columns, check_format(format), separator) as source:
         published = source.published if source.log is not None else None
-        versions = find_version(old, published), find_version(new, published)
+        versions = [find_version(text, published, source.current_policy()) for text in (old, new)]
         with showing_progress() as progress:
-            played = play(
-                *versions, source.recording, progress, tenant=tenant, people=people, until_at=until_at, prices=prices
-            )
-    find_journey = _among(versions)
+            played = play(versions[0], versions[1], world, source.recording, progress, until_at, prices)
+    find_journey = _among([version.journey for version in versions])
     show(Console(), played, find_journey)
     for place, text in ((json, report_of), (html, page_of)):
         if place is not None:

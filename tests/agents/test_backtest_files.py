@@ -12,8 +12,10 @@ import pytest
 from agents.backtest.columns import Columns
 from agents.backtest.files import MOST_FILES
 from agents.backtest.versions import find_version
+from engine.backtest import Version
 from engine.definitions import dump
 from engine.errors import InvalidInput, JourneyError
+from engine.policy import Policy
 from schemas.inputs import Entered, Erased, Event, Receipt
 from tests.agents.recordings import CDNOW, read, written
 
@@ -234,14 +236,24 @@ def test_the_purchases_of_cdnow_are_read_as_they_are() -> None:
 
 
 def test_a_version_is_a_module_a_json_file_or_a_journey_of_a_folder(tmp_path: Path) -> None:
-    module = find_version(str(EXAMPLES / "win_back.py"))
+    module = find_version(str(EXAMPLES / "win_back.py")).journey
     (tmp_path / "frozen.json").write_bytes(dump(module))
     assert module.label == "win_back v1"
-    assert find_version(f"{EXAMPLES}:win_back") == find_version(str(tmp_path / "frozen.json")) == module
-    assert (
-        find_version("win_back@1", lambda name, version: module if (name, version) == ("win_back", 1) else None)
-        == module
+    published = {("win_back", 1): module}
+    for text in (f"{EXAMPLES}:win_back", str(tmp_path / "frozen.json"), "win_back@1"):
+        assert find_version(text, lambda *named: published.get(named)) == Version(module)
+
+
+def test_a_version_comes_with_the_policy_that_stands_beside_it(tmp_path: Path) -> None:
+    source = (EXAMPLES / "win_back.py").read_text()
+    (tmp_path / "win_back.py").write_text(
+        source + "\nfrom engine import Policy\npolicy = Policy(version=1, holdout=10)\n"
     )
+    policy = Policy(version=1, holdout=10)
+    for text in (f"{tmp_path}:win_back", f"{tmp_path}/win_back.py"):
+        assert find_version(text).beside == (policy,)
+    journey = find_version(f"{tmp_path}:win_back").journey
+    assert find_version("win_back@1", lambda name, version: journey, policy).beside == (policy,)
 
 
 @pytest.mark.parametrize(

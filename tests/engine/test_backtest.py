@@ -26,7 +26,7 @@ from engine import (
     receipt,
     where,
 )
-from engine.backtest import DAY_MS, Backtest, Lane
+from engine.backtest import DAY_MS, Backtest, Lane, Version, World
 from engine.comparison import Comparison, compare, difference_between
 from engine.reactions import ACCEPTED_MS, DELIVERED_MS, Reactions
 from engine.simulator import SimulatedUser
@@ -58,10 +58,8 @@ def event(id: str, name: str, at: int, **properties: Any) -> Event:
     return Event(id, name, at, properties)
 
 
-def played(
-    old: Journey, new: Journey, *records: tuple[str, Event], until_at: int | None = None, **options: Any
-) -> Comparison:
-    backtest = Backtest(old, new, profile=EMAIL, **options)
+def played(old: Journey, new: Journey, *records: tuple[str, Event], until_at: int | None = None) -> Comparison:
+    backtest = Backtest(Version(old), Version(new), World(profile=EMAIL))
     for user, input in records:
         backtest.give(user, input, input.occurred_at)
     for _ in backtest.finish(until_at):
@@ -105,7 +103,7 @@ def test_goals_count_once_with_their_value_and_a_text_is_a_number_where_it_is_on
 
 
 def test_what_is_kept_back_and_what_does_not_enter_is_counted_by_reason() -> None:
-    backtest = Backtest(reminder(), reminder(2))
+    backtest = Backtest(Version(reminder()), Version(reminder(2)))
     backtest.give("ada", event("m1", "cart_updated", DAY, items=1), DAY)
     backtest.give("ada", event("m2", "cart_updated", DAY, items=2), DAY + 1)
     backtest.give("ben", event("m3", "cart_updated", DAY - 4 * DAY_MS, items=2), DAY)
@@ -241,7 +239,7 @@ def test_a_lane_does_with_a_user_what_the_simulator_does(seed: int, drawn: list[
     """The simulator takes the receipts that the lane's people gave, at the same times, and comes to the same journal."""
     journey = some_journey(Random(seed))
     told: list[JournalEntry] = []
-    lane = Lane(journey, "t", Reactions(0.6, 0.3, 0.1), profile=EMAIL, witness=told.append)
+    lane = Lane(Version(journey), World("t", Reactions(0.6, 0.3, 0.1), EMAIL), told.append)
     lane_inputs: list[tuple[Any, int]] = []
     fold = lane._fold
 
@@ -269,7 +267,7 @@ def test_a_lane_does_with_a_user_what_the_simulator_does(seed: int, drawn: list[
 @given(seeds, st.lists(seeds, min_size=1, max_size=12))
 def test_a_version_against_itself_differs_for_nobody(seed: int, drawn: list[int]) -> None:
     journey = some_journey(Random(seed))
-    backtest = Backtest(journey, replace(journey, version=2), "t", Reactions(0.5, 0.5), profile=EMAIL)
+    backtest = Backtest(Version(journey), Version(replace(journey, version=2)), World("t", Reactions(0.5, 0.5), EMAIL))
     now = BEGIN
     for number, each in enumerate(drawn):
         happening = some_happening(Random(each), number)
