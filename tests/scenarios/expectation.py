@@ -17,24 +17,47 @@ import msgspec
 
 from engine.actor import NOBODY, handle
 from engine.catalog import Catalog
-from engine.definitions import thaw
+from engine.definitions import thaw, thaw_policy
 from engine.errors import InvalidInput
+from engine.quotas import ask
+from engine.runtime.intake import input_of, owner_of
 from schemas.definitions import Definition
-from schemas.inputs import Activated, Input
+from schemas.inputs import Activated, Asked, Controlled, Input, Swept
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
-from schemas.state import User
+from schemas.state import Quota, User
 
-DISTURBANCES = (ValueError, RecursionError, InvalidInput)  # msgspec's errors are ValueErrors
+
+@dataclass(frozen=True)
+class Cause:
+    """Which record made it so, and when that was on the partition's clock."""
+
+    partition: int
+    offset: int
+    at: int
 
 
 @dataclass
 class Expectation:
-    """What must be there: users by key, messages and journal entries in the order of their partition."""
+    """What must be there: users by key, messages and journal entries in the order of their partition.
+
+    `causes` and `journal_causes` stand beside the messages and the entries, one for one. Campaigns and sweeps are not
+    computed: what a sweep brings is in the log and is folded from there.
+    """
 
     users: dict[bytes, User] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     journal: list[JournalEntry] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    journal_causes: list[Cause] = field(default_factory=list)
+    older: dict[bytes, bytes] = field(default_factory=dict)  # seen ids that outgrew a user's state
+    quotas: dict[bytes, Quota] = field(default_factory=dict)
+    inputs: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)  # (key, value) of what went back to `events`
+    invalid: list[Cause] = field(default_factory=list)  # records that cannot be folded
+    failed: list[Cause] = field(default_factory=list)  # records on which the fold itself fails
+    catalogs: dict[int, Catalog] = field(default_factory=dict)  # partition -> what is active at its end
+    clocks: dict[int, int] = field(default_factory=dict)
+    homes: dict[bytes, int] = field(default_factory=dict)  # whose state is in which partition
 
     def message_ids(self) -> Counter[str]:
         return Counter(message.id for message in self.messages)
@@ -48,44 +71,118 @@ def expect(
     """Fold every partition's records. `partition_for` tells which records lie in the wrong partition and were forwarded."""
     expectation = Expectation()
     for number, records in sorted(partitions.items()):
-        _fold(definitions, number, records, partition_for, expectation)
+        _Fold(definitions, number, partition_for, expectation).take(records)
     return expectation
 
 
-def _fold(
-    definitions: Mapping[str, Definition],
-    number: int,
-    records: Iterable[Record],
-    partition_for: Callable[[bytes], int] | None,
-    expectation: Expectation,
-) -> None:
-    catalog = Catalog()
-    users: dict[bytes, User] = {}  # of this partition: it knows of no other
-    older: dict[bytes, bytes] = {}
-    now = 0
-    for record in records:
-        now = max(now, record.timestamp)
-        try:
-            input = msgspec.json.decode(record.value or b"", type=Input)
-            if isinstance(input, Activated):
-                frozen = definitions[f"{input.tenant}/{input.kind}/{input.name}@{input.version}"]
-                catalog = catalog.activate(input.tenant, thaw(frozen))
-                continue
-            key = record.key or b""
-            tenant, user_id = key.decode().split(":", 1)
-            known = users.get(key)
-            if known is None and partition_for is not None and partition_for(key) != number:
-                continue
-            handled = handle(catalog, tenant, user_id, known or NOBODY, input, now, older.get(key, b""))
-        except DISTURBANCES:
-            continue
-        older[key] = handled.older
-        if handled.user is not (known or NOBODY):
-            users[key] = handled.user
-        expectation.messages += handled.messages
-        expectation.journal += handled.journal
-    assert not users.keys() & expectation.users.keys(), "a user lives in one partition"
-    expectation.users |= users
+class _Fold:
+    """One partition: it knows of no other."""
+
+    def __init__(
+        self,
+        definitions: Mapping[str, Definition],
+        number: int,
+        partition_for: Callable[[bytes], int] | None,
+        expectation: Expectation,
+    ) -> None:
+        self._definitions, self._number = definitions, number
+        self._partition_for = partition_for
+        self._into = expectation
+        self._catalog = Catalog()
+        self._users: dict[bytes, User] = {}
+        self._quotas: dict[bytes, Quota] = {}
+        self._older: dict[bytes, bytes] = {}
+        self._now = 0
+
+    def take(self, records: Iterable[Record]) -> None:
+        into = self._into
+        for record in records:
+            self._now = max(self._now, record.timestamp)
+            cause = Cause(self._number, record.offset, self._now)
+            try:
+                self._give(record, cause)
+            except InvalidInput:
+                into.invalid.append(cause)
+            except MissingBody:
+                raise
+            except Exception:
+                into.failed.append(cause)
+        states = self._users.keys() | self._quotas.keys()
+        assert not states & into.homes.keys(), "an actor lives in one partition"
+        into.users |= self._users
+        into.quotas |= self._quotas
+        into.older |= {key: older for key, older in self._older.items() if older}
+        into.homes |= dict.fromkeys(states, self._number)
+        into.catalogs[self._number] = self._catalog
+        into.clocks[self._number] = self._now
+
+    def _give(self, record: Record, cause: Cause) -> None:
+        input = input_of(record)
+        if record.key is None:
+            self._catalog = self._steered(input)
+            return
+        tenant, kind, id = owner_of(record.key, record.headers)
+        if isinstance(input, Activated | Controlled | Swept):
+            raise InvalidInput("addressed to a partition")
+        if kind == "quota":
+            self._ask(record, tenant, input)
+        elif kind == "campaign":
+            return
+        elif isinstance(input, Asked):
+            raise InvalidInput("a user isn't asked")
+        elif not self._is_forwarded(record, record.key in self._users):
+            self._handle(record.key, tenant, id, input, cause)
+
+    def _handle(self, key: bytes, tenant: str, id: str, input: Input, cause: Cause) -> None:
+        assert not isinstance(input, Activated | Controlled | Swept | Asked)
+        before = self._users.get(key, NOBODY)
+        handled = handle(self._catalog, tenant, id, before, input, self._now, self._older.get(key, b""))
+        self._older[key] = handled.older
+        if handled.user is not before:
+            self._users[key] = handled.user
+        into = self._into
+        into.messages += handled.messages
+        into.causes += [cause] * len(handled.messages)
+        into.journal += handled.journal
+        into.journal_causes += [cause] * len(handled.journal)
+        into.inputs.update((to.encode(), msgspec.json.encode(given)) for to, given in handled.inputs)
+
+    def _ask(self, record: Record, tenant: str, input: Input) -> None:
+        assert record.key is not None
+        if self._is_forwarded(record, record.key in self._quotas):
+            return
+        if not isinstance(input, Asked):
+            raise InvalidInput("a quota is only asked")
+        quota, granted = ask(self._quotas.get(record.key, Quota()), input, self._now)
+        self._quotas[record.key] = quota
+        self._into.inputs[f"{tenant}:{input.user}".encode(), msgspec.json.encode(granted)] += 1
+
+    def _is_forwarded(self, record: Record, is_known: bool) -> bool:
+        assert record.key is not None
+        if is_known or self._partition_for is None or self._partition_for(record.key) == self._number:
+            return False
+        self._into.inputs[record.key, record.value or b""] += 1
+        return True
+
+    def _steered(self, input: Input) -> Catalog:
+        match input:
+            case Activated():
+                key = f"{input.tenant}/{input.kind}/{input.name}@{input.version}"
+                if key not in self._definitions:
+                    raise MissingBody(key)
+                frozen = self._definitions[key]
+                if input.kind == "policy":
+                    return self._catalog.activate_policy(input.tenant, thaw_policy(frozen))
+                return self._catalog.activate(input.tenant, thaw(frozen), self._now)
+            case Controlled():
+                return self._catalog.control(input.tenant, input.journey, input.action, self._now)
+            case Swept():
+                return self._catalog
+        raise InvalidInput("the record has no key, so it is nobody's")
+
+
+class MissingBody(Exception):  # noqa: N818 - says what is the case
+    """A definition was activated whose body nobody has given: nothing can be expected without it."""
 
 
 def welcome_notes(records: Iterable[Record], patience_ms: int) -> Counter[tuple[str, str]]:

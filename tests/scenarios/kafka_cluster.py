@@ -21,15 +21,14 @@ from aiokafka import AIOKafkaProducer
 from engine.runtime import states
 from engine.runtime.kafka.partitioner import partition_of
 from engine.runtime.settings import Kafka
-from schemas.definitions import Definition
 from schemas.inputs import Event
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
 from schemas.state import User
-from tests.kafka.cluster import read_topic
 from tests.scenarios.embedded_server import ROOT
 from tests.scenarios.expectation import Expectation, expect, welcome_notes
 from tests.scenarios.tale import PATIENCE_MS, TENANT, WRITE_KEY
+from tests.verify.evidence import definitions_in, read_records
 
 WITHIN_SECONDS = 60.0
 
@@ -178,9 +177,8 @@ async def read_outcome(settings: Kafka) -> Outcome:
     """Read what there is now."""
     names = [f"{settings.prefix}.{topic}" for topic in ("messages.email", "journal", "definitions")]
     changelog = f"{settings.app}-users-changelog"
-    messages, journal, bodies, changes = [await _read(settings, topic) for topic in [*names, changelog]]
-    events = await _read(settings, f"{settings.prefix}.events")  # last: it explains what was read before
-    definitions = [msgspec.json.decode(record.value or b"", type=Definition) for record in _all(bodies)]
+    messages, journal, bodies, changes = [await read_records(settings, topic) for topic in [*names, changelog]]
+    events = await read_records(settings, f"{settings.prefix}.events")  # last: it explains what was read before
 
     def partition_for(key: bytes) -> int:
         return partition_of(key, settings.partitions)
@@ -195,7 +193,7 @@ async def read_outcome(settings: Kafka) -> Outcome:
         [msgspec.json.decode(record.value or b"", type=Message) for record in _all(messages)],
         [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in _all(journal)],
         {key[1:]: states.decode_user(raw) for key, raw in latest.items() if raw and key.startswith(states.USER)},
-        expect({definition.key: definition for definition in definitions}, events, partition_for),
+        expect(definitions_in(bodies), events, partition_for),
         described,
     )
 
@@ -217,14 +215,6 @@ async def until(condition: Callable[[], bool], what: str, within_seconds: float 
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_seconds:g} s: {what}"
         await asyncio.sleep(0.1)
-
-
-async def _read(settings: Kafka, topic: str) -> dict[int, list[Record]]:
-    """Return the committed records of each partition, in order."""
-    partitions: dict[int, list[Record]] = {number: [] for number in range(settings.partitions)}
-    for each in await read_topic(settings, topic):
-        partitions[each.partition].append(Record(each.offset, each.timestamp, each.key, each.value, each.headers))
-    return partitions
 
 
 def _all(partitions: dict[int, list[Record]]) -> list[Record]:
