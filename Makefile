@@ -40,6 +40,11 @@ format: $(INSTALLED) ## write all files as `make lint` wants them
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(INSTALLED) ## the pages, into build/docs; open build/docs/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/docs/index.html"
+
 .PHONY: kafka
 kafka: ## a Kafka broker on 127.0.0.1:9092 for development, until Ctrl-C
 	@exec $(PYTHON) deploy/kafka/broker.py
