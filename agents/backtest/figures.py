@@ -92,6 +92,15 @@ def notes_of(played: Played) -> Iterator[str]:
     yield from _of_receipts(played)
     if played.left_out["given by a run"]:
         yield f"{played.left_out['given by a run']:,} inputs that runs of these journeys gave were left out: they do it anew."
+    for outcome in (comparison.old, comparison.new):
+        if outcome.journey in played.scheduled and not outcome.entered:
+            yield f"{outcome.journey} is entered by a schedule; files don't hold its entries, the log of the host does."
+    unreachable = max(_without_address(comparison.old), _without_address(comparison.new))
+    if unreachable:
+        yield (
+            f"{unreachable:,} messages had no address to go to; if the recording lacks addresses, --reachable gives everybody"
+            " one on every channel."
+        )
     if comparison.old.calls or comparison.new.calls:
         yield "Calls of other systems were not made: each is taken for accepted, with an empty answer."
 
@@ -121,6 +130,10 @@ def _by_reason(group: str, prefix: str, old: dict[str, int], new: dict[str, int]
     if rest:
         others = (sum(side.get(name, 0) for name in rest) for side in (old, new))
         yield Figure(group, f"{prefix}{len(rest)} others", next(others), next(others))
+
+
+def _without_address(outcome: Outcome) -> int:
+    return sum(count for reason, count in outcome.blocked.items() if reason.startswith("no address"))
 
 
 def _ends(outcome: Outcome) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agents.backtest.recording import Recorded, Rejects
 from engine.backtest import Backtest, Lane, Version, World
+from engine.catalog import schedule_of
 from engine.comparison import Comparison, compare
 from engine.errors import InvalidInput
 from schemas.inputs import Entered, Erased, Event, Receipt
@@ -52,6 +53,7 @@ class Played:
     stories: dict[str, Story]
     rejects: Rejects
     left_out: Counter[str]  # kinds of input that were not played; receipts by their status
+    scheduled: list[str]  # versions that a schedule enters, which only a log of entries can play
 
 
 def play(
@@ -82,7 +84,8 @@ def play(
     del backtest  # the states of all users: the second pass needs only those of the examples
     users = dict.fromkeys(difference.example for difference in comparison.differences)
     stories = _stories(list(users), old, new, world, recording, progress, until_at)
-    return Played(comparison, stories, rejects, left_out)
+    scheduled = [each.journey.label for each in (old, new) if schedule_of(each.journey) is not None]
+    return Played(comparison, stories, rejects, left_out, scheduled)
 
 
 def _stories(

@@ -197,3 +197,19 @@ def test_a_change_is_said_in_percent_and_that_of_a_share_in_points(
     old: float, new: float, unit: Any, change: str
 ) -> None:
     assert Figure("", "", old, new, unit).change == change
+
+
+def test_a_recording_without_addresses_and_a_schedule_that_nothing_plays_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weekly = tmp_path / "weekly.py"
+    weekly.write_text(
+        "from engine import Exit, Journey, schedule\n"
+        'journey = Journey(name="weekly", version=1, entry=schedule("0 9 * * 1"), start="end", steps={"end": Exit()})\n'
+    )
+    file = tmp_path / "e.csv"
+    file.write_text("user,event,time\nada,signed_up,2026-01-01T12:00:00Z\nada,page,2026-01-09T12:00:00Z\n")
+    assert run(["backtest", str(EXAMPLES / "welcome.py"), str(weekly), "--events", str(file)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 messages had no address to go to" in said
+    assert "weekly v1 is entered by a schedule; files don't hold its entries" in said
