@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "journeys"
 COMMANDS = (
     "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "draw", "send", "trace", "resume",
     "journey list", "journey pause", "journey resume", "journey stop", "journey retire", "journey rollback", "policy rollback",
-    "erase",
+    "erase", "backtest", "explain",
 )  # fmt: skip
 
 
