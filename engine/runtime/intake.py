@@ -38,6 +38,11 @@ def input_of(record: Record) -> Input:
         raise InvalidInput(f"the event nests deeper than {MAX_DEPTH} levels") from None
 
 
+def tenant_of(key: bytes) -> bytes:
+    """Return the tenant of an actor's key, whatever kind of actor it is."""
+    return key.partition(b":")[0].partition(b"/")[0]
+
+
 def owner_of(key: bytes, headers: Headers) -> tuple[str, str, str]:
     """Return (tenant, kind, id) of a key; kind is empty for a user. Raises InvalidInput.
 

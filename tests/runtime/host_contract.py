@@ -21,6 +21,7 @@ import msgspec
 import pytest
 
 from engine.runtime.host import Batch, Definitions, Log, PartitionHost, Suppressions, Unavailable
+from engine.runtime.intake import owner_of
 from schemas.definitions import Definition
 from schemas.inputs import Activated, WakeUp
 from schemas.outputs import Suppression
@@ -293,6 +294,16 @@ class HostContract:
 
         assert set(first) == {b"t:ann", b"t:bob"}
         assert all(woken_at >= due_at for due_at, woken_at in first.values())
+
+    async def test_a_wake_up_is_its_actors_whatever_kind_of_actor_that_is(self, harness: Harness) -> None:
+        loop = CountingLoop()
+        await harness.open({"events": loop})
+        await harness.log.append([event("t:ann", "wake-in-100"), event("t/campaign:digest", "wake-in-100")])
+        await eventually(harness, lambda: len(loop.woken) == 2)
+        wake_ups = [record for _, record in loop.seen if b'"wake_up"' in (record.value or b"")]
+        owners = [owner_of(record.key or b"", tuple(record.headers)) for record in wake_ups]
+
+        assert sorted(owners) == [("t", "", "ann"), ("t", "campaign", "digest")]
 
     async def test_a_timer_outlives_a_crash(self, harness: Harness) -> None:
         stuck = CountingLoop(hold="after durable")

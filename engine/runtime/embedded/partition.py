@@ -8,6 +8,7 @@ import msgspec
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.log import EmbeddedLog
 from engine.runtime.host import Batch, Fenced, Store
+from engine.runtime.intake import tenant_of
 from engine.runtime.metrics import Metrics
 from engine.runtime.store import Keyspace, KeyValueStore, Write
 from engine.runtime.timers import Alarm, Due, TimerIndex
@@ -114,8 +115,7 @@ class EmbeddedPartition:
 
     def _wake_up(self, due: Due) -> NewRecord:
         due_at, actor = due
-        tenant = actor.partition(b":")[0]
-        headers = (("content-type", b"application/json"), ("tenant", tenant))
+        headers = (("content-type", b"application/json"), ("tenant", tenant_of(actor)))
         return NewRecord(self.topic, actor, _json.encode(WakeUp(due_at)), headers, self.number)
 
     def _check_usable(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from engine.runtime.host import Overloaded, Unavailable
+from engine.runtime.intake import tenant_of
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.transactions import Content, Place
 from engine.runtime.metrics import Metrics
@@ -90,5 +91,4 @@ class WakeUps:
 
 def _wake_up(due: Due) -> Content:
     due_at, actor = due
-    tenant = actor.partition(b":")[0]
-    return actor, _encode(WakeUp(due_at)), (("content-type", b"application/json"), ("tenant", tenant))
+    return actor, _encode(WakeUp(due_at)), (("content-type", b"application/json"), ("tenant", tenant_of(actor)))
