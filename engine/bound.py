@@ -297,21 +297,28 @@ def _why_unbounded(journey: Journey, graph: Graph) -> str:
         return f"re-entry is {journey.reentry}, and a run can be over at once: every entry sends again"
     time, path = loop
     pace = f"once in {describe(timedelta(milliseconds=time))}" if time else "without any time in between"
-    return f"a run can go around {' > '.join(path)} {pace}"
+    clocks = [name for name in path if isinstance(journey.steps[name], DelayUntil)]
+    hint = (
+        f"; {clocks[0]!r} alone makes none, because a time zone may change: put a Delay into the loop" if clocks else ""
+    )
+    return f"a run can go around {' > '.join(path)} {pace}{hint}"
 
 
 def _shortest_loop(graph: Graph, begin: str) -> tuple[int, list[str]] | None:
     """Return the time and the steps of the quickest way from a step back to itself."""
-    ahead = [(stay, target, [begin, target]) for target, stay in graph[begin]]
+    ahead = [(stay, target, begin) for target, stay in graph[begin]]
     heapify(ahead)
-    seen: set[str] = set()
+    before: dict[str, str] = {}
     while ahead:
-        at, name, path = heappop(ahead)
+        at, name, source = heappop(ahead)
         if name == begin:
-            return at, path
-        if name in seen or name == OVER:
+            path = [begin, source]
+            while path[-1] != begin:
+                path.append(before[path[-1]])
+            return at, path[::-1]
+        if name in before or name == OVER:
             continue
-        seen.add(name)
+        before[name] = source
         for target, stay in graph[name]:
-            heappush(ahead, (at + stay, target, [*path, target]))
+            heappush(ahead, (at + stay, target, name))
     return None

@@ -1,6 +1,7 @@
 """The rules about the table: steps, ways, loops, times, and the most messages that one user can get."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine.bound import bound, first_message_after, longest_run, reachable
 from engine.conditions import AllOf, AnyOf, Condition, Not, ReceiptOf, event_names, leaves
@@ -53,17 +54,21 @@ def _loops_on_arrival(journey: Journey) -> Iterator[Finding]:
             )
 
 
-def _way(ways: dict[str, list[str]], begin: str, end: str) -> list[str] | None:
-    """Return the steps of a way, both ends included, or None."""
-    ahead, seen = [[begin]], {begin}
+def _way(ways: Mapping[str, Sequence[str]], begin: str, end: str) -> list[str] | None:
+    """Return the steps of a shortest way, both ends included, or None."""
+    before: dict[str, str] = {begin: ""}
+    ahead = deque([begin])
     while ahead:
-        path = ahead.pop(0)
-        if path[-1] == end:
-            return path
-        for target in ways[path[-1]]:
-            if target not in seen:
-                seen.add(target)
-                ahead.append([*path, target])
+        name = ahead.popleft()
+        if name == end:
+            path = [name]
+            while path[-1] != begin:
+                path.append(before[path[-1]])
+            return path[::-1]
+        for target in ways[name]:
+            if target not in before:
+                before[target] = name
+                ahead.append(target)
     return None
 
 
