@@ -24,6 +24,7 @@ from engine.conditions import (
 from engine.local_time import find_zone, to_instant, to_local, zone
 
 USERS_ZONE = "user"
+MISSED_MS = 24 * 3_600_000  # a schedule's time that was missed by more than this is skipped
 SEGMENT_ENTERED, SEGMENT_LEFT = "segment_entered", "segment_left"
 
 
@@ -89,6 +90,20 @@ class Schedule:
                 return instant, local.isoformat(timespec="minutes") if self.zone == USERS_ZONE else ""
             after = local
         raise AssertionError(f"{self.cron} has no time after {after}")
+
+    def catch_up(self, due_at: int, now: int) -> tuple[int | None, str, int]:
+        """Return (the time to go through the users for, if any, the time on their clocks, the next time after now).
+
+        `due_at` is when the schedule came next. Of several times that were missed only the last counts, and none that was
+        missed by more than a day.
+        """
+        fired_at, local = None, ""
+        while due_at <= now:
+            following, shown = self.next_time(due_at - 1)
+            if now - following <= MISSED_MS:
+                fired_at, local = following, shown
+            due_at = self.next_time(max(following, now - MISSED_MS))[0]
+        return fired_at, local, due_at
 
     def __str__(self) -> str:
         return f"at {self.cron} ({self.zone})" + ("" if self.who is None else f" if {self.who}")

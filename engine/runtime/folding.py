@@ -20,14 +20,33 @@ from engine.runtime.intake import input_of, owner_of
 from engine.runtime.tally import Tally
 from schemas.inputs import Activated, Asked, Controlled, Entered, Input, Swept, WakeUp
 from schemas.records import Headers, NewRecord, Record
-from schemas.state import Campaign
+from schemas.state import Campaign, User
 
 SAME_FAILURE_LIMIT = 5  # users whose records may fail the same way in a row
+HOT_USERS = 1000  # of a partition: some 2 MB decoded
 JSON_TYPE = ("content-type", b"application/json")
-MISSED_MS = 24 * 3_600_000  # a schedule's time that was missed by more than this is skipped
 
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger(__name__)
+
+
+class Hot:
+    """The users that were heard from last, decoded: who is heard from again costs no read and no decoding.
+
+    It holds what the store holds. If a commit fails, the whole partition is opened anew, and this with it.
+    """
+
+    def __init__(self, most: int = HOT_USERS) -> None:
+        self.most = most
+        self.users: dict[bytes, tuple[User, bytes, int | None]] = {}  # user, older seen ids, due; the coldest first
+
+    def keep(self, key: bytes, user: User, older: bytes, due_at: int | None) -> None:
+        self.users.pop(key, None)
+        self.users[key] = (user, older, due_at)
+
+    def trim(self) -> None:
+        while len(self.users) > self.most:
+            del self.users[next(iter(self.users))]
 
 
 class _Actor:
@@ -35,12 +54,12 @@ class _Actor:
 
     __slots__ = ("due_before", "known", "older", "older_before", "tenant", "user", "user_before")
 
-    def __init__(self, tenant: str, raw: bytes | None, older: bytes) -> None:
-        self.known = raw is not None
+    def __init__(self, tenant: str, user: User | None, older: bytes, due_at: int | None) -> None:
+        self.known = user is not None
         self.tenant = tenant
-        self.user = self.user_before = states.decode_user(raw) if raw is not None else NOBODY
+        self.user = self.user_before = user if user is not None else NOBODY
         self.older = self.older_before = older
-        self.due_before = states.due_in(raw)
+        self.due_before = due_at
 
 
 class Folding:
@@ -54,12 +73,14 @@ class Folding:
         now: int,
         tally: Tally,
         failures: "Failures",
+        hot: Hot,
         records: Sequence[Record],
     ) -> None:
         self.host = host
         self.store = host.store
         self.tally = tally
         self.failures = failures
+        self.hot = hot
         self.catalog = catalog
         self.now = now
         self.batch = Batch(through=records[-1].offset)
@@ -101,6 +122,9 @@ class Folding:
                     batch.timers[key] = (actor.due_before, due_at)
             if actor.older is not actor.older_before and actor.older != actor.older_before:
                 batch.states[states.SEEN + key] = actor.older or None
+            if actor.user is not NOBODY:
+                self.hot.keep(key, actor.user, actor.older, due_at)
+        self.hot.trim()
         batch.states[states.PARTITION] = states.encode_clock(self.now)
         return batch
 
@@ -127,10 +151,14 @@ class Folding:
         self.failures.clear()
 
     def _load(self, tenant: str, key: bytes) -> _Actor:
-        raw = self.store.get(states.USER + key)
-        actor = _Actor(tenant, raw, b"")
-        if actor.user.has_older:
-            actor.older = actor.older_before = self.store.get(states.SEEN + key) or b""
+        hot = self.hot.users.get(key)
+        if hot is not None:
+            actor = _Actor(tenant, *hot)
+        else:
+            raw = self.store.get(states.USER + key)
+            user = None if raw is None else states.decode_user(raw)
+            older = self.store.get(states.SEEN + key) if user is not None and user.has_older else None
+            actor = _Actor(tenant, user, older or b"", states.due_in(raw))
         self.actors[key] = actor
         return actor
 
@@ -165,12 +193,9 @@ class Folding:
     def _fire(self, key: bytes, campaign: Campaign, due_before: int | None) -> None:
         """Have every partition go through its users, for the last time of the schedule that has come."""
         schedule = schedule_of(self.catalog.of(campaign.tenant, campaign.journey))
-        due_at, fired_at, local = campaign.next_at, None, ""
-        while schedule is not None and due_at <= self.now:
-            following, shown = schedule.next_time(due_at - 1)
-            if self.now - following <= MISSED_MS:
-                fired_at, local = following, shown
-            due_at = schedule.next_time(max(following, self.now - MISSED_MS))[0]
+        if schedule is None:  # Doesn't happen: with its schedule a journey loses its campaign.
+            return
+        fired_at, local, due_at = schedule.catch_up(campaign.next_at, self.now)
         if fired_at is not None and self.catalog.admits(campaign.tenant, campaign.journey):
             id = f"{campaign.journey}@{fired_at}"
             swept = Swept(id, campaign.tenant, entered=Entered(id, campaign.journey, "schedule", {}, local))
