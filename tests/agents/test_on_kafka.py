@@ -4,6 +4,7 @@ import asyncio
 import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def settings(kafka_settings: Kafka) -> dict[str, str]:
+def settings(kafka_settings: Kafka) -> dict[str, Any]:
     return {
         "EQUEENGAGE_KAFKA__BOOTSTRAP": kafka_settings.bootstrap,
         "EQUEENGAGE_KAFKA__PREFIX": kafka_settings.prefix,
@@ -30,7 +31,7 @@ def settings(kafka_settings: Kafka) -> dict[str, str]:
 
 
 async def test_a_mail_and_a_click_go_through_four_processes(
-    tmp_path: Path, journeys: Path, mailbox: tuple[Mailbox, str], settings: dict[str, str]
+    tmp_path: Path, journeys: Path, mailbox: tuple[Mailbox, str], settings: dict[str, Any]
 ) -> None:
     box, smtp_url = mailbox
     missing = equeengage("publish", "--journeys", journeys, **settings)
@@ -87,3 +88,41 @@ async def test_a_mail_and_a_click_go_through_four_processes(
         for process in processes:
             assert await asyncio.to_thread(process.stop, signal.SIGTERM) == 0, process.said
             assert "stopped" in process.said.splitlines()[-1]
+
+
+SMS = """
+from engine import Exit, Journey, Send, on
+
+journey = Journey(
+    name="note", version={version}, entry=on("noted"), start="send",
+    steps={{"send": Send("{channel}", template="hello", then="done"), "done": Exit()}},
+)
+"""
+
+
+def test_a_channel_without_topic_is_refused_at_publish_and_journeys_are_steered_on_kafka(
+    tmp_path: Path, journeys: Path, settings: dict[str, Any]
+) -> None:
+    (journeys / "note.py").write_text(SMS.format(version=1, channel="sms"))
+    assert equeengage("topics", "create", **settings).returncode == 0
+    refused = equeengage("publish", "--journeys", journeys, **settings)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "equeengage: note v1 sends to the channel 'sms', whose topics don't exist on Kafka: workers would stand still over"
+        " its first message; make them with: equeengage topics create --channel sms\n"
+    )
+    made = equeengage("topics", "create", "--channel", "sms", **settings)
+    assert f"{settings['EQUEENGAGE_KAFKA__PREFIX']}.messages.sms is new" in made.stdout
+    assert "published 2 journeys" in equeengage("publish", "--journeys", journeys, **settings).stdout
+    (journeys / "note.py").write_text(SMS.format(version=2, channel="email"))
+    changed = equeengage("publish", "--journeys", journeys, "--dry-run", **settings).stdout
+    assert "'send' channel: 'email' instead of 'sms'" in changed
+    assert "would publish 1 journey" in changed
+    assert "published 1 journey" in equeengage("publish", "--journeys", journeys, **settings).stdout
+    assert "note is paused" in equeengage("journey", "pause", "note", **settings).stdout
+    assert "note v1 is current, instead of v2" in equeengage("journey", "rollback", "note", "1", **settings).stdout
+    listed = equeengage("journey", "list", **settings).stdout
+    [note] = [line.split() for line in listed.splitlines() if " note " in line]
+    assert (note[2], "paused" in note, note[-1]) == ("v1", True, "v2")
+    unknown = equeengage("journey", "stop", "nott", **settings)
+    assert "has no journey 'nott'; did you mean 'note'?" in unknown.stderr

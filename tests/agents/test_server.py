@@ -118,6 +118,26 @@ async def test_a_new_version_is_published_beside_the_running_server_and_without_
         assert await asyncio.to_thread(server.stop) == 0
 
 
+def test_journeys_are_steered_without_a_server_too(tmp_path: Path, journeys: Path) -> None:
+    data = tmp_path / "data"
+
+    def operate(*arguments: object) -> str:
+        result = equeengage(*arguments, "--data", data)
+        assert result.returncode == 0, result.stderr
+        return " ".join(result.stdout.split())
+
+    operate("publish", "--journeys", journeys)
+    assert "trial is retired: nobody enters, and runs finish; appended through the data folder" in operate(
+        "journey", "retire", "trial"
+    )
+    assert operate("journey", "retire", "trial").startswith("default: trial is retired already, since ")
+    assert "it is retired since" in operate("publish", "--journeys", journeys)
+    assert "trial v1 is open again" in operate("journey", "rollback", "trial", 1)
+    assert "running" in operate("journey", "list")
+    wrong = equeengage("journey", "rollback", "trial", 7, "--data", data)
+    assert "trial v7 was never published; there are v1" in wrong.stderr
+
+
 async def test_a_published_version_that_was_changed_keeps_the_server_from_starting(
     tmp_path: Path, journeys: Path
 ) -> None:
