@@ -20,7 +20,7 @@ def check(journey: Journey, surroundings: Surroundings) -> Iterator[Finding]:
     yield from _cases(journey)
     yield from _dates(journey)
     yield from _times(journey)
-    yield from _promise(journey)
+    yield from broken_promise(journey)
     if surroundings.journeys is not None:
         yield from _other_journeys(journey, surroundings.journeys)
 
@@ -167,7 +167,8 @@ def _times(journey: Journey) -> Iterator[Finding]:
         )
 
 
-def _promise(journey: Journey) -> Iterator[Finding]:
+def broken_promise(journey: Journey) -> Iterator[Finding]:
+    """Yield what is wrong with `at_most`, if the table allows more; publishing refuses such a journey, too."""
     if journey.at_most is None:
         return
     promised, within = journey.at_most.messages, journey.at_most.within

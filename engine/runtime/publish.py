@@ -19,6 +19,7 @@ from engine.definitions import freeze, freeze_policy, thaw
 from engine.diff import compare
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.lint.table import broken_promise
 from engine.policy import Policy
 from engine.runtime.host import Definitions
 from engine.runtime.standings import Standings, as_definition
@@ -121,7 +122,8 @@ def plan(
 ) -> Publication:
     """Return what publishing these definitions for these tenants comes to; nothing is written. `now`: ms, default the clock's.
 
-    Raises JourneyError when a template is missing, two journeys have one name, or a published version was changed.
+    Raises JourneyError when a template is missing, two journeys have one name, a published version was changed, or a journey
+    does not keep what its `at_most` promises.
     """
     _refuse_namesakes(journeys)
     at = time.time_ns() // 1_000_000 if now is None else now
@@ -140,11 +142,17 @@ def plan(
             change = _change(each, frozen, known, published, templates)
             changes.append(change)
             if change.kind in ("new", "updated"):
+                _refuse_broken_promise(each)
                 definitions |= {part.key: part for part in [*parts, frozen] if published.find(part.key) is None}
                 activated, standing = activate(frozen, change.before, at)
                 activations.append(activated)
                 standings.append(standing)
     return Publication(changes, list(definitions.values()), activations, standings)
+
+
+def _refuse_broken_promise(definition: Journey | Policy) -> None:
+    for finding in broken_promise(definition) if isinstance(definition, Journey) else ():
+        raise JourneyError(f"{definition.label}: {finding}")
 
 
 def activate(frozen: Definition, before: Standing | None, at: int) -> tuple[Activated, Definition]:

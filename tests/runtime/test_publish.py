@@ -6,7 +6,7 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from engine import Cap, JourneyError, Policy, days, hours
+from engine import AtMost, Cap, JourneyError, Policy, days, hours
 from engine.definitions import thaw, thaw_policy
 from engine.journey import Journey
 from engine.runtime.controls import Act, Action, control, rollback, state_of
@@ -59,6 +59,16 @@ def test_a_first_publication_is_all_new() -> None:
 
 def digest(template: str) -> str:
     return sha256(msgspec.json.encode(TEMPLATES[template])).hexdigest()[:12]
+
+
+def test_a_promise_that_the_table_does_not_keep_is_refused() -> None:
+    published = MemoryDefinitions()
+    with pytest.raises(
+        JourneyError, match=r"greeting v1: at_most: at_most promises 1 within 1 week, and a user can get"
+    ):
+        publish(published, replace(greeting(), at_most=AtMost(1, days(7))))
+    assert not list(published.all())
+    publish(published, replace(greeting(), at_most=AtMost(384, days(7))))
 
 
 def test_publishing_the_same_again_writes_nothing() -> None:
