@@ -18,13 +18,18 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from agents.folder import read_folder
 from engine.runtime import states
+from engine.runtime.kafka import topics
+from engine.runtime.kafka.log import KafkaLog
 from engine.runtime.kafka.partitioner import partition_of
+from engine.runtime.publish import plan
 from engine.runtime.settings import Kafka
 from schemas.inputs import Event
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
 from schemas.state import User
+from tests.runtime.memory_host import MemoryDefinitions
 from tests.scenarios.embedded_server import ROOT
 from tests.scenarios.expectation import Expectation, expect, welcome_notes
 from tests.scenarios.tale import PATIENCE_MS, TENANT, WRITE_KEY
@@ -62,6 +67,14 @@ async def run(settings: Kafka, *arguments: str) -> str:
     return said
 
 
+async def publish(settings: Kafka, folder: Path) -> None:
+    """Make the topics and publish the journeys of a folder to them, in this process: a command takes two seconds."""
+    await topics.create(settings)
+    found = read_folder(folder)
+    publication = plan([TENANT], found.journeys, found.templates, MemoryDefinitions())
+    await KafkaLog(settings).append_atomically(publication.records(settings.partitions))
+
+
 class Worker:
     """One worker with a data folder, over all its starts."""
 
@@ -71,12 +84,20 @@ class Worker:
         self._log = data.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, crash_at: str = "") -> None:
+        """Start it; `crash_at`: to die at a point of `engine/runtime/crash_points.py`, `name:n`."""
+        armed = {"EQUEENGAGE_TEST_BUILD": "1", "EQUEENGAGE_CRASHPOINT": crash_at} if crash_at else {}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command("worker", "--data", str(self.data)),
-                cwd=ROOT, env=environment(self._settings), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                cwd=ROOT, env={**environment(self._settings), **armed},
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
+
+    def exit_code(self) -> int | None:
+        """How it has ended; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -25,6 +25,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
 
+from engine.runtime import crash_points
 from engine.runtime.host import Batch, Fenced, PartitionStopped, Store
 from engine.runtime.kafka.pace import Pace
 from engine.runtime.kafka.partition_store import SOURCE, PartitionStore
@@ -292,13 +293,17 @@ class KafkaPartition:
         contents = self._contents(batch, through)
         if not contents:
             return
+        crash_points.reach("folded")
         try:
             written = await self._writer.write(contents)
+            crash_points.reach("committed")
             changelog = written.get((self._changelog.topic, self.number), store.changelog)
+            crash_points.reach("writing")
             store.apply(batch, through, changelog, host_clock())
         except BaseException:
             self._is_fenced_off = False
             raise
+        crash_points.reach("written")
         self._alarm.settle(batch.timers)
         self._committed_at = time.monotonic()
         self.commits += 1

@@ -22,6 +22,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from engine.runtime import crash_points
 from engine.runtime.host import Fenced, PartitionHost, PartitionStopped
 from engine.runtime.kafka import clients, topics
 from engine.runtime.kafka.appender import Appender
@@ -160,6 +161,7 @@ class Partitions:
         """The rebalance has ended: close what is no longer ours, and run loops on what is."""
         if self._is_stopping:  # a rebalance that was under way when we were stopped
             return
+        crash_points.reach("assigned")
         mine = set(numbers)
         if max(mine, default=0) >= self._settings.partitions:
             self._fail(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from engine.runtime import crash_points
 from engine.runtime.host import PartitionStopped
 from engine.runtime.kafka import clients
 from engine.runtime.kafka.partition_store import PartitionStore
@@ -83,6 +84,7 @@ async def _read(
             if records:
                 store.absorb(records, host_clock())
                 count += len(records)
+                crash_points.reach("recovering")
             now = time.monotonic()
             if await consumer.position(changelog) > position:
                 moved_at = now

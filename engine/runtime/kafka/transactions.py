@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced, RecordListTooLargeError
 
+from engine.runtime import crash_points
 from engine.runtime.host import Fenced, PartitionStopped
 from engine.runtime.kafka import clients
 from engine.runtime.settings import Kafka
@@ -94,10 +95,14 @@ class TransactionalWriter:
         try:
             for place, records in contents.items():
                 topic, partition = place
+                if crash_points.ARMED is not None and len(contents) > 1 and place == list(contents)[-1]:
+                    await asyncio.gather(*(future for _, _, future in sent))  # else they are still in our own buffers
+                    crash_points.reach("outputs sent")
                 for batch in batches(producer, records):
                     size = batch.record_count()
                     sent.append((place, size, await producer.send_batch(batch, topic, partition=partition)))
             last = {place: await _last_offset(place, size, future) for place, size, future in sent}
+            crash_points.reach("changelog sent")
             await producer.commit_transaction()
         except BaseException:
             await asyncio.shield(self._abort(producer, [future for _, _, future in sent]))
