@@ -1,11 +1,12 @@
 """`python -m benchmarks`: measure again what README.md says. Leave the machine alone meanwhile."""
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import embedded, handle, kafka_worker, waiting
+from benchmarks import backtest, embedded, handle, kafka_worker, waiting
 from benchmarks.figures import Figure, report
 
 RESULTS = Path("build/benchmarks/results.json")
@@ -16,6 +17,7 @@ def main() -> None:
         "fold": ("The fold", lambda given: handle.measure(read_folder(handle.EXAMPLES), given.repeats)),
         "embedded": ("Embedded, HTTP to command", lambda given: embedded.measure(given.seconds, given.repeats)),
         "waiting": ("Waiting runs", lambda given: waiting.measure(given.runs)),
+        "backtest": ("Backtest", lambda given: backtest.measure(given.recorded)),
         "kafka": (
             "Kafka worker",
             lambda given: kafka_worker.measure(given.events, given.events // 10, given.partitions, given.repeats),
@@ -27,8 +29,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="about how long each load lasts")
     parser.add_argument("--runs", type=int, default=1_000_000, help="how many runs wait")
     parser.add_argument("--events", type=int, default=400_000, help="how many events the Kafka worker works through")
+    parser.add_argument("--recorded", type=int, default=1_000_000, help="how many recorded events a backtest plays")
     parser.add_argument("--partitions", type=int, default=24, help="of the topics on Kafka")
     given = parser.parse_args()
+    logging.disable(logging.WARNING)  # aiokafka tells of every retry while new topics find their leaders
     if unknown := set(given.only) - parts.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     for name in given.only or parts:

@@ -65,6 +65,8 @@ class Partition:
         users: dict[bytes, User] = {}
         commands: list[tuple[bytes, bytes]] = []
         for record in records:
+            if record.key is None:  # an activation: this loop knows its one journey
+                continue
             event, key = _event(record.value), record.key
             user = users.get(key)
             if user is None:
@@ -122,6 +124,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
     """Fold everything that is in the topic now; return what it took."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=arguments.bootstrap, isolation_level="read_committed", enable_auto_commit=False,
+        auto_offset_reset="earliest",
         max_partition_fetch_bytes=4 << 20,
     )  # fmt: skip
     await consumer.start()

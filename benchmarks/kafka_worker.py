@@ -252,7 +252,9 @@ async def _verify(settings: Kafka) -> None:
 
 async def _read(settings: Kafka, topic: str):  # type: ignore[no-untyped-def]
     """Yield (partition, key, value, timestamp) of the committed records of a topic, partition by partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, isolation_level="read_committed")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         for number in range(settings.partitions):

@@ -23,7 +23,7 @@ import structlog
 
 from engine.catalog import Catalog
 from engine.runtime import states
-from engine.runtime.folding import Failures, Folding
+from engine.runtime.folding import Failures, Folding, Hot
 from engine.runtime.host import Batch, Definitions, PartitionHost
 from engine.runtime.metrics import Metrics
 from engine.runtime.steering import MissingDefinition, is_sweep, restored
@@ -61,6 +61,7 @@ class UserPartition:
         self.catalog = Catalog()
         self.now = 0
         self.failures = Failures()
+        self.hot = Hot()
 
     async def run(self, through: Callable[[Callable[[Sequence[Record]], Batch]], Fold] | None = None) -> None:
         """Fold what comes until cancelled. Raises PartitionStopped or what the host raises (Fenced, I/O errors)."""
@@ -105,7 +106,9 @@ class UserPartition:
     def fold(self, records: Sequence[Record]) -> Batch:
         """Return what a batch of records comes to. Raises MissingDefinition; the batch is then folded again from its start."""
         self.tally.begin()
-        folding = Folding(self.host, self.definitions, self.catalog, self.now, self.tally, self.failures, records)
+        folding = Folding(
+            self.host, self.definitions, self.catalog, self.now, self.tally, self.failures, self.hot, records
+        )
         for record in records:
             folding.take(record)
         batch = folding.finish()

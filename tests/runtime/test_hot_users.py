@@ -1,0 +1,47 @@
+"""Users heard from last are kept decoded: the same as in the store, and only so many."""
+
+import pytest
+
+from engine.runtime import states
+from engine.runtime.folding import Hot
+from engine.runtime.steering import MissingDefinition
+from schemas.state import User
+from tests.runtime.stage import Stage
+from tests.runtime.trial_journeys import greeting
+
+
+async def test_who_is_heard_from_again_is_as_the_store_has_them() -> None:
+    stage = Stage()
+    stage.publish(greeting())
+    for user in ("ann", "bob", "ann"):
+        stage.event(user, "signed_up", profile={"plan": "free", "push_token": user})
+        await stage.play()
+    hot = stage.users.hot.users
+    assert list(hot) == [b"shop:bob", b"shop:ann"]
+    for key, (user, older, due_at) in hot.items():
+        raw = stage.host.store.get(states.USER + key)
+        assert raw is not None
+        assert states.decode_user(raw) == user
+        assert states.due_in(raw) == due_at
+        assert older == b""
+
+
+async def test_a_batch_that_is_folded_again_begins_from_what_was_committed() -> None:
+    stage = Stage()
+    stage.event("ann", "looked", profile={"plan": "free"})
+    await stage.play()
+    before = dict(stage.users.hot.users)
+    stage.event("ann", "looked", profile={"plan": "team"})
+    frozen = stage.publish(greeting(), arrives=False)
+    records = stage.log.of("events")[1:]
+    with pytest.raises(MissingDefinition, match=frozen.key):
+        stage.users.fold(records)
+    assert stage.users.hot.users == before
+
+
+def test_the_coldest_are_let_go() -> None:
+    hot = Hot(most=2)
+    for key in (b"a", b"b", b"a", b"c"):
+        hot.keep(key, User(), b"", None)
+    hot.trim()
+    assert list(hot.users) == [b"a", b"c"]
