@@ -27,6 +27,8 @@ DELIVERED_MS = 2_000
 SOONEST_MS, LATEST_MS = 60_000, 172_800_000  # between these a message is opened
 CLICKED_MS = 20_000  # after it was opened
 
+Script = Mapping[str, Sequence[tuple[ReceiptStatus, timedelta]]]  # template -> what is heard, and how long after
+
 
 @dataclass(frozen=True, slots=True)
 class Reactions:
@@ -39,7 +41,7 @@ class Reactions:
     opens: float = 0.0
     clicks: float = 0.0
     bounces: float = 0.0
-    scripted: Mapping[str, Sequence[tuple[ReceiptStatus, timedelta]]] = field(default_factory=dict)
+    scripted: Script = field(default_factory=dict)
     answers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ class Coverage:
         covered = self._by_body.get(body)
         if covered is None:
             copy, ways = _with_own_targets(journey)
-            covered = self._by_body[body] = JourneyCoverage(copy, tuple(ways))
+            covered = self._by_body[body] = JourneyCoverage(copy, tuple(dict.fromkeys(ways)))
             self._covered[id(copy)] = covered
             for way in ways:
                 self._ways.setdefault(id(way.target), []).append((covered, way))
