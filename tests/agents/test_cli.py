@@ -12,7 +12,8 @@ from tests.agents.command import COMMAND, environment, equeengage
 
 EXAMPLES = Path(__file__).parents[2] / "journeys"
 COMMANDS = (
-    "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "diff", "draw", "send", "trace", "resume",
+    "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "diff", "draw",
+    "send", "trace", "resume",
     "journey list", "journey pause", "journey resume", "journey stop", "journey retire", "journey rollback", "policy rollback",
     "erase", "backtest", "explain",
 )  # fmt: skip
