@@ -59,7 +59,7 @@ def find_versions(text: str, log: ReadOnlyLog | None, tenant: str) -> list[Versi
         if log is None:
             raise JourneyError(f"{text} is a version that was published; name the data folder with --data DIR")
         return [_published(log, tenant, found[1], int(found[2]))]
-    journey = find_version(text)
+    journey = find_version(text).journey
     place = path if path.exists() else Path(text.rpartition(":")[0])
     templates = (place if place.is_dir() else place.parent) / "templates"
     return [Version(journey, dict(read_templates(templates)))]
