@@ -14,9 +14,13 @@ from pydantic.dataclasses import dataclass
 
 from engine.conditions import FORBID
 from engine.operators import ABSENT, Scalar, read
+from engine.profiles import encoded_size
 from schemas.state import Run
 
 SOURCES = ("event", "profile", "answer", "run")
+MAX_FILLED_BYTES = (
+    32_768  # of one step, as an event has at most over HTTP; a record of a megabyte would stop a partition
+)
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -40,8 +44,15 @@ def value(path: str, default: Scalar = None) -> Path:
 
 
 def fill(template: Mapping[str, Filled], run: Run, profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with every path read. What is absent, without a default, is None."""
-    return {name: _read(each, run, profile) if isinstance(each, Path) else each for name, each in template.items()}
+    """Return the values with every path read. What is absent, without a default, is None.
+
+    Raises TooLarge if they take more than a record of the log should.
+    """
+    filled = {name: _read(each, run, profile) if isinstance(each, Path) else each for name, each in template.items()}
+    size = encoded_size(filled)
+    if size is None or size > MAX_FILLED_BYTES:
+        raise TooLarge(f"the values filled in take {size} bytes; {MAX_FILLED_BYTES} is the limit")
+    return filled
 
 
 def _read(path: Path, run: Run, profile: Mapping[str, Any]) -> Any:
@@ -56,3 +67,7 @@ def _read(path: Path, run: Run, profile: Mapping[str, Any]) -> Any:
         case _:
             found = {"id": run.id, "journey": run.journey, "key": run.key}.get(rest, ABSENT)
     return path.default if found is ABSENT or found is None else found
+
+
+class TooLarge(Exception):  # noqa: N818 - says what is the case
+    """What was filled in is too large: the run is suspended until its journey, or the profile, is mended."""

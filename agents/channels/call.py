@@ -1,16 +1,20 @@
 """How a `Call` step becomes an HTTP request to somebody's system, and what of its answer the run keeps.
 
 The request carries the command's id as `webhook-id`: whoever gets it twice (an answer was lost, a worker died in between)
-knows it by that. It goes where a webhook may go: to https and public addresses, or to hosts that an operator allows. The
-body and the answer are data; of the answer a JSON object of up to 4 KiB goes back to the run with the receipt.
+knows it by that; with a secret set for the tenant it is signed as a Standard Webhook. It goes where a webhook may go: to
+https and public addresses, or to hosts that an operator allows. The body and the answer are data; of the answer a JSON
+object of up to 4 KiB goes back to the run with the receipt.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver
+from pydantic import SecretStr
+from standardwebhooks import Webhook
 from yarl import URL
 
 from agents.channels.addresses import ForbiddenAddress
@@ -36,8 +40,19 @@ class CallChannel:
     concurrency = CONCURRENCY
 
     def __init__(
-        self, allowed_hosts: Collection[str], clock: Callable[[], int], resolver: AbstractResolver | None = None
+        self,
+        secrets: Mapping[str, SecretStr],
+        allowed_hosts: Collection[str],
+        clock: Callable[[], int],
+        resolver: AbstractResolver | None = None,
     ) -> None:
+        """Raises ValueError where a secret can't be used, saying whose."""
+        self._signers: dict[str, Webhook] = {}
+        for tenant, secret in secrets.items():
+            try:
+                self._signers[tenant] = Webhook(secret.get_secret_value())
+            except Exception as error:  # the library raises what base64 raises
+                raise ValueError(f"the call secret of {tenant!r} can't be used: {error}") from error
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._clock = clock
         self._resolver = resolver
@@ -65,6 +80,7 @@ class CallChannel:
             "Content-Type": "application/json",
             "User-Agent": "Equeengage",
             "webhook-id": message.id,
+            **self._signature(message, content),
         }
         tracing.add_to(headers)
         method = str(message.call.get("method", "POST"))
@@ -90,6 +106,14 @@ class CallChannel:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+    def _signature(self, message: Message, content: bytes) -> dict[str, str]:
+        signer = self._signers.get(message.tenant)
+        if signer is None:
+            return {}
+        at = self._clock() // 1000
+        signature = signer.sign(message.id, datetime.fromtimestamp(at, UTC), content.decode())
+        return {"webhook-timestamp": str(at), "webhook-signature": signature}
 
     def _url(self, message: Message) -> URL:
         try:

@@ -45,7 +45,7 @@ def _make_webhook(settings: Settings) -> tuple[Channel[Any], Pace]:
 
 
 def _make_call(settings: Settings) -> tuple[Channel[Any], Pace]:
-    channel = CallChannel(settings.allowed_webhook_hosts, _wall_clock)
+    channel = CallChannel(settings.call_secrets, settings.allowed_webhook_hosts, _wall_clock)
     return channel, Pace(channel.concurrency, CALLS_PER_SECOND)
 
 

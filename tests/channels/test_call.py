@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+from standardwebhooks import Webhook
 
 from agents.channels.call import READ_BYTES, CallChannel
 from agents.channels.deliveries import Accepted
@@ -18,7 +21,7 @@ from engine.events import MAX_ANSWER_BYTES
 from engine.profiles import encoded_size
 from schemas.outputs import Message
 from tests.channels.stage import HOUR, T0, Stage, command, until
-from tests.channels.test_webhook import Dns, Receiver
+from tests.channels.test_webhook import SECRET, Dns, Receiver
 
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -42,7 +45,7 @@ def a_call(url: str, number: int = 1, method: str = "POST", body: dict[str, Any]
 
 
 def channel(*allowed: str, resolver: Dns | None = None) -> CallChannel:
-    return CallChannel(allowed or ("127.0.0.1",), lambda: T0, resolver)
+    return CallChannel({}, allowed or ("127.0.0.1",), lambda: T0, resolver)
 
 
 async def call(calls: CallChannel, message: Message) -> Accepted:
@@ -80,6 +83,19 @@ async def test_a_call_needs_no_template_and_its_answer_comes_back_with_the_recei
     assert (headers["webhook-id"], headers["Content-Type"]) == ("r1:1", "application/json")
     assert headers["traceparent"] == TRACEPARENT.decode()
     await stage.close()
+
+
+async def test_with_a_secret_calls_are_signed_for_the_tenants_it_is_set_for(receiver: tuple[Receiver, str]) -> None:
+    received, url = receiver
+    now = time.time_ns() // 1_000_000  # the library that checks signatures knows one clock only
+    calls = CallChannel({"shop": SecretStr(SECRET)}, ("127.0.0.1",), lambda: now)
+    await call(calls, a_call(url))
+    await call(calls, msgspec.structs.replace(a_call(url, 2), tenant="bank"))
+    (signed, content), (unsigned, _) = received.requests
+    assert Webhook(SECRET).verify(content, signed) == {"id": "r1:1"}
+    assert "webhook-signature" not in unsigned
+    with pytest.raises(ValueError, match="the call secret of 'shop' can't be used"):
+        CallChannel({"shop": SecretStr("whsec_not base64!")}, (), lambda: now)
 
 
 async def test_later_is_tried_again_under_the_same_id(receiver: tuple[Receiver, str]) -> None:

@@ -200,3 +200,13 @@ def test_an_answer_or_an_entry_that_nests_too_deep_is_invalid_whoever_wrote_it(s
     user.give(Receipt(message.id, "accepted", 0, "call", answer=nested(64)))
     assert user.exits == ["done"]
     msgspec.msgpack.encode(user.state)
+
+
+def test_values_too_large_for_a_record_suspend_the_run_and_nothing_leaves(simulate: Simulate) -> None:
+    body = {f"copy_{number}": value("profile.story") for number in range(9)}
+    user = simulate(
+        journey(ask=Call("https://crm.example/score", body=body, then="end", on_failed="late")), story="x" * 4000
+    )
+    user.event("go")
+    assert user.messages == []
+    assert user.runs[0].suspended == "TooLarge: the values filled in take 36091 bytes; 32768 is the limit"
