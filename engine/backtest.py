@@ -83,12 +83,16 @@ class Backtest:
         if back > 0:
             self.disordered += 1
             self.furthest_back_ms = max(self.furthest_back_ms, back)
-        if self.first_at is None or at < self.first_at:
-            self.first_at = at
-        self.last_at = max(self.last_at, at)
+        self.notice(at)
         self.old.give(user_id, input, at)
         self.new.give(user_id, input, at)
         self.inputs += 1
+
+    def notice(self, at: int) -> None:
+        """Take note of a record's time, also of one that is played elsewhere: all parts of a recording end at one horizon."""
+        if self.first_at is None or at < self.first_at:
+            self.first_at = at
+        self.last_at = max(self.last_at, at)
 
     def finish(self, until_at: int | None = None) -> Iterator[int]:
         """Let time pass for everybody until the horizon: the last record's time, or later. Yield how many users are done."""

@@ -1,11 +1,12 @@
 """How two lanes of a backtest compare: what each came to, and whom they treat differently."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.backtest import DAY_MS, Backtest, Lane, Person
 
@@ -26,6 +27,10 @@ KINDS: dict[Kind, str] = {
     "entries": "get the same, but enter more or less often",
     "ends": "get the same, but leave or are kept back for another reason",
 }
+
+RANKED = frozenset(
+    {"not_entered", "messages", "templates", "blocked", "held", "receipts", "exits", "suspended"}
+)  # fields of an Outcome whose greatest count comes first
 
 BUSIEST = 20  # users with so many messages and more are counted together
 
@@ -63,12 +68,13 @@ class Outcome(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """Users for whom the versions differ in one way. `example` is the one with the shortest story."""
+    """Users for whom the versions differ in one way. `example` is the one with the shortest story, of `length` entries."""
 
     kind: Kind
     text: str
     users: int
     example: str
+    length: int
 
 
 class Comparison(Struct, frozen=True):
@@ -110,6 +116,53 @@ def compare(backtest: Backtest, prices: Mapping[str, float] = {}) -> Comparison:
     )
 
 
+def merged(parts: Sequence[Comparison]) -> Comparison:
+    """Return the comparison over all users of parts that were played apart, each with the users of its own."""
+    first = parts[0]
+    found: dict[Kind, list[Difference]] = {}
+    for part in parts:
+        for difference in part.differences:
+            found.setdefault(difference.kind, []).append(difference)
+    differences = [
+        _difference(
+            kind, sum(each.users for each in found[kind]), min((each.length, each.example) for each in found[kind])
+        )
+        for kind in KINDS
+        if kind in found
+    ]
+    return replace(
+        first,
+        old=_sum([part.old for part in parts]),
+        new=_sum([part.new for part in parts]),
+        inputs=sum(part.inputs for part in parts),
+        users=sum(part.users for part in parts),
+        disordered=sum(part.disordered for part in parts),
+        furthest_back_seconds=max(part.furthest_back_seconds for part in parts),
+        differing_users=sum(part.differing_users for part in parts),
+        differences=differences,
+    )
+
+
+def _sum(parts: Sequence[Outcome]) -> Outcome:
+    """Add up all numbers, and the counters in their order; but the most that one user gets, and the rate, which isn't a sum."""
+    sums: dict[str, Any] = {}
+    for name in Outcome.__struct_fields__:
+        values = [getattr(part, name) for part in parts]
+        sums[name] = values[0] if isinstance(values[0], str) else _added(values, name in RANKED)
+    sums["most_messages"] = max(part.most_messages for part in parts)
+    sums["goal_rate"] = sums["goals"] / sums["entered"] if sums["entered"] else 0.0
+    sums["goal_value"], sums["cost"] = round(sums["goal_value"], 2), round(sums["cost"], 4)
+    return Outcome(**sums)
+
+
+def _added(values: Sequence[Any], is_ranked: bool) -> Any:
+    if not isinstance(values[0], dict):
+        return sum(values)
+    keys = {key for value in values for key in value}
+    inner = {key: _added([value[key] for value in values if key in value], False) for key in sorted(keys)}
+    return _ranked(Counter(inner)) if is_ranked else inner
+
+
 def difference_between(old: Person, new: Person) -> Kind | None:
     """Return in which way the versions treated one user differently, or None if they did not."""
     if bool(old.entered) is not bool(new.entered):
@@ -137,7 +190,11 @@ def _differences(backtest: Backtest) -> list[Difference]:
             users[kind] += 1
             length = (old.length + new.length, user_id)
             examples[kind] = min(examples.get(kind, length), length)
-    return [Difference(kind, KINDS[kind], users[kind], examples[kind][1]) for kind in KINDS if users[kind]]
+    return [_difference(kind, users[kind], examples[kind]) for kind in KINDS if users[kind]]
+
+
+def _difference(kind: Kind, users: int, shortest: tuple[int, str]) -> Difference:
+    return Difference(kind, KINDS[kind], users, shortest[1], shortest[0])
 
 
 def _outcome(lane: Lane, prices: Mapping[str, float]) -> Outcome:

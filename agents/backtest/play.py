@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+from zlib import crc32
 
 from agents.backtest.recording import Recorded, Rejects
 from engine.backtest import Backtest, Lane, Version, World
@@ -56,57 +57,76 @@ class Played:
     scheduled: list[str]  # versions that a schedule enters, which only a log of entries can play
 
 
-def play(
-    old: Version,
-    new: Version,
-    world: World,
-    recording: Recording,
-    progress: Progress,
-    until_at: int | None = None,
-    prices: Mapping[str, float] = {},
-) -> Played:
-    """Return what the two versions make of a recording. Raises InvalidInput if it can't be read."""
-    backtest = Backtest(old, new, world)
-    rejects = Rejects()
-    left_out: Counter[str] = Counter()
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What playing the users of one share came to. `until_at`: the horizon, ms."""
+
+    comparison: Comparison
+    rejects: Rejects
+    left_out: Counter[str]
+    until_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be played: two versions in a world, to a horizon (ms; None: the last record), at these prices."""
+
+    old: Version
+    new: Version
+    world: World
+    until_at: int | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+
+def play(plan: Plan, recording: Recording, progress: Progress, fold: "Fold | None" = None) -> Played:
+    """Return what the two versions make of a recording. Raises InvalidInput if it can't be read.
+
+    `fold` plays all users; by default that is done here, one share of one.
+    """
+    part = (fold or play_share)(plan, recording, progress)
+    users = dict.fromkeys(difference.example for difference in part.comparison.differences)
+    stories = _stories(list(users), plan, recording, progress, part.until_at)
+    scheduled = [each.journey.label for each in (plan.old, plan.new) if schedule_of(each.journey) is not None]
+    return Played(part.comparison, stories, part.rejects, part.left_out, scheduled)
+
+
+Fold = Callable[[Plan, Recording, Progress], Part]
+
+
+def play_share(plan: Plan, recording: Recording, progress: Progress, number: int = 0, shares: int = 1) -> Part:
+    """Play the users of one share of so many; of the others' records only the time is noted."""
+    backtest = Backtest(plan.old, plan.new, plan.world)
+    rejects, left_out = Rejects(), Counter[str]()
     progress.begin("playing both versions", recording.size)
-    for user, at, input in _played(recording.read(rejects, progress.advance), _names(old, new), left_out):
+    recorded = recording.read(rejects if number == 0 else Rejects(), progress.advance)
+    for user, at, input in _played(recorded, _names(plan.old, plan.new), left_out if number == 0 else Counter()):
+        if shares > 1 and crc32(user.encode()) % shares != number:
+            backtest.notice(at)
+            continue
         try:
             backtest.give(user, input, at)
         except InvalidInput as error:
             rejects.add(f"an input of {user!r}", str(error))
     progress.begin("letting time run on", len(backtest.old.people))
-    for done in backtest.finish(until_at):
+    for done in backtest.finish(plan.until_at):
         if done % PATIENCE == 0:
             progress.advance(PATIENCE)
-    comparison = compare(backtest, prices)
-    until_at = backtest.until_at
-    del backtest  # the states of all users: the second pass needs only those of the examples
-    users = dict.fromkeys(difference.example for difference in comparison.differences)
-    stories = _stories(list(users), old, new, world, recording, progress, until_at)
-    scheduled = [each.journey.label for each in (old, new) if schedule_of(each.journey) is not None]
-    return Played(comparison, stories, rejects, left_out, scheduled)
+    return Part(compare(backtest, plan.prices), rejects, left_out, backtest.until_at)
 
 
 def _stories(
-    users: Sequence[str],
-    old: Version,
-    new: Version,
-    world: World,
-    recording: Recording,
-    progress: Progress,
-    until_at: int,
+    users: Sequence[str], plan: Plan, recording: Recording, progress: Progress, until_at: int
 ) -> dict[str, Story]:
     """Fold the examples once more, and this time keep their journals. Users don't concern each other, so they are the same."""
     stories = {user: Story(user, [], []) for user in users}
     if not stories:
         return stories
     lanes = (
-        Lane(old, world, lambda entry: stories[entry.user].old.append(entry)),
-        Lane(new, world, lambda entry: stories[entry.user].new.append(entry)),
+        Lane(plan.old, plan.world, lambda entry: stories[entry.user].old.append(entry)),
+        Lane(plan.new, plan.world, lambda entry: stories[entry.user].new.append(entry)),
     )
     progress.begin("telling the examples", recording.size)
-    for user, at, input in _played(recording.read(Rejects(), progress.advance), _names(old, new), Counter()):
+    for user, at, input in _played(recording.read(Rejects(), progress.advance), _names(plan.old, plan.new), Counter()):
         if user not in stories:
             continue
         for lane in lanes:

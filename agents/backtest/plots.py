@@ -12,6 +12,7 @@ from math import ceil, floor, log10
 WIDE, NARROW, HEIGHT = 1030, 486, 230  # a whole row of the page, half of one
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 28  # around the plot: numbers to the left, dates below
 DAYS_SHOWN = 120  # more are gathered into weeks
+DATE_WIDTH = 90
 ROW, LABEL, NUMBER = 36, 178, 58  # of horizontal bars: height of a row, width of its label and of its numbers
 
 
@@ -127,12 +128,11 @@ def _grid(ticks: Sequence[float], top: float, across: int) -> Iterator[str]:
 
 
 def _dates(first: date, step: int, count: int, left: float, right: float) -> Iterator[str]:
-    """Yield as many dates below the plot as there is room for, evenly spread."""
-    shown = max(1, min(int((right - left) / 100), count))
-    for place in range(shown):
-        index = round((count - 1) * place / max(1, shown - 1))
+    """Yield as many dates below the plot as there is room for, evenly spread from the first."""
+    stride = ceil(count / max(1, (right - left) // DATE_WIDTH))
+    for index in range(0, count, stride):
         x = left + (right - left) * (index / (count - 1) if count > 1 else 0)
-        anchor = "middle" if 0 < place < shown - 1 or count == 1 else "start" if place == 0 else "end"
+        anchor = "middle" if 0 < index < count - 1 or count == 1 else "start" if index == 0 else "end"
         day = first + timedelta(days=index * step)
         yield f'<text class="tick {anchor}" x="{x:.1f}" y="{HEIGHT - 8}">{day:%d %b %y}</text>'
 

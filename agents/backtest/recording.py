@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from schemas.inputs import UserInput
 
+MAX_REASONS = 20
+
 
 class Recorded(NamedTuple):
     """One recorded input. `at` is the time of its record, in milliseconds."""
@@ -24,9 +26,16 @@ class Rejects:
 
     def add(self, place: str, reason: str) -> None:
         """Note one. Reasons that quote values are cut and bounded: a file may be wrong in every line."""
-        self.count += 1
-        reason = reason[:200]
-        if reason not in self.reasons and len(self.reasons) >= 20:
+        self._add(place, reason[:200], 1)
+
+    def include(self, others: "Rejects") -> None:
+        """Add what others have noted."""
+        for reason, count in others.reasons.items():
+            self._add(others.first[reason], reason, count)
+
+    def _add(self, place: str, reason: str, count: int) -> None:
+        self.count += count
+        if reason not in self.reasons and len(self.reasons) >= MAX_REASONS:
             reason = "other reasons"
-        self.reasons[reason] += 1
+        self.reasons[reason] += count
         self.first.setdefault(reason, place)

@@ -23,8 +23,10 @@ from agents.cli.setup import Tenant
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agents.backtest.sources import Source
     from engine.journey import Journey
 
+LARGE_BYTES = 20_000_000  # below that, starting processes takes longer than they save
 PEOPLE, RESULT = "How people take messages", "What comes out"
 
 
@@ -40,6 +42,12 @@ def backtest(
     until: Annotated[
         str | None,
         typer.Option("--until", help="Let time run on until this date; else to the last record.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=64, help="Processes; else one a core for large files.", show_default=False
+        ),
     ] = None,
     format: FileFormat = None,
     separator: Separator = None,
@@ -88,8 +96,9 @@ def backtest(
 
     from agents.backtest.columns import Columns
     from agents.backtest.page import page_of
-    from agents.backtest.play import play
+    from agents.backtest.play import Plan, play
     from agents.backtest.report import report_of
+    from agents.backtest.shares import best_fold
     from agents.backtest.sources import open_source
     from agents.backtest.tables import show
     from agents.backtest.versions import find_version
@@ -111,8 +120,9 @@ def backtest(
     with open_source(events, tenant, columns, check_format(format), separator) as source:
         published = source.published if source.log is not None else None
         versions = [find_version(text, published, source.current_policy()) for text in (old, new)]
+        plan = Plan(versions[0], versions[1], world, until_at, prices)
         with showing_progress() as progress:
-            played = play(versions[0], versions[1], world, source.recording, progress, until_at, prices)
+            played = play(plan, source.recording, progress, best_fold(_workers(workers, source)))
     find_journey = _among([version.journey for version in versions])
     show(Console(), played, find_journey)
     for place, text in ((json, report_of), (html, page_of)):
@@ -123,6 +133,19 @@ def backtest(
 
 def _among(versions: "Sequence[Journey]") -> "Callable[[str, int], Journey | None]":
     return lambda name, version: next((each for each in versions if (each.name, each.version) == (name, version)), None)
+
+
+def _workers(asked: int | None, source: "Source") -> int:
+    """Return in how many processes to play. A log is read by one: it grows, and all must read the same."""
+    import os
+
+    from agents.cli.failure import Failed
+
+    if source.log is not None:
+        if asked is not None and asked > 1:
+            raise Failed("--workers: a data folder is read by one process", exit_code=2)
+        return 1
+    return asked or (os.cpu_count() or 1 if source.recording.size > LARGE_BYTES else 1)
 
 
 def _price(text: str) -> tuple[str, float]:

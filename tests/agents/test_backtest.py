@@ -1,9 +1,11 @@
 """That `equeengage backtest` tells what two versions make of real purchases, in a terminal, as JSON and as a page."""
 
 import json
+import os
 import re
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,8 +14,14 @@ from typing import Any
 import pytest
 
 from agents.backtest.figures import Figure
+from agents.backtest.play import Plan
 from agents.backtest.plots import columns, over_time, rows
+from agents.backtest.recording import Recorded, Rejects
+from agents.backtest.shares import fold_in
+from agents.backtest.versions import find_version
 from agents.cli.program import run
+from engine.backtest import World
+from engine.errors import InvalidInput
 from tests.agents.recordings import CDNOW
 
 EXAMPLES = Path(__file__).parents[2] / "journeys"
@@ -125,6 +133,64 @@ def test_the_same_command_gives_the_same_report(purchases: Path, later: Path, tm
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["old"]["receipts"]["opened"] > 0
+
+
+def test_parts_played_by_several_processes_add_up_to_the_same(purchases: Path, later: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    wrong = ["00010 never 1 1.00", "broken"]
+    few.write_text("\n".join([*purchases.read_text().splitlines()[:2000], *wrong]))
+    for workers in ("1", "3"):
+        arguments = [
+            "--events",
+            few,
+            *HOW,
+            "--reachable",
+            "--opens",
+            "0.4",
+            "--price",
+            "email=0.01",
+            "--workers",
+            workers,
+        ]
+        report = ["--json", tmp_path / f"{workers}.json"]
+        assert run(["backtest", *map(str, [EXAMPLES / "win_back.py", later, *arguments, *report])]) == 0
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "3.json").read_bytes()
+    told = json.loads((tmp_path / "3.json").read_text())
+    assert sum(told["could_not_be_used"].values()) == 2
+    assert told["old"]["goals"] > 0
+
+
+def test_what_goes_wrong_in_a_part_is_told_as_if_it_were_one(
+    later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "e.ndjson").write_text("nonsense\n")
+    arguments = ["--events", tmp_path / "e.ndjson", "--workers", "2"]
+    assert run(["backtest", *map(str, [EXAMPLES / "win_back.py", later, *arguments])]) == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "e.ndjson: the first line is not a JSON object" in error
+
+
+class Dying:
+    """A recording of which the second reader dies, as a process does that is killed for want of memory."""
+
+    size = 1
+
+    def read(self, rejects: Rejects, progress: Callable[[int], None]) -> Iterator[Recorded]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield from ()
+
+
+def test_a_part_that_is_killed_is_missed() -> None:
+    version = find_version(str(EXAMPLES / "win_back.py"))
+    with pytest.raises(InvalidInput, match="ended from outside, perhaps for want of memory; try fewer --workers"):
+        fold_in(2, Plan(version, version, World()), Dying(), Silent())
+
+
+class Silent:
+    def begin(self, what: str, size: int) -> None: ...
+
+    def advance(self, by: int) -> None: ...
 
 
 @pytest.mark.parametrize(
