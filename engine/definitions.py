@@ -6,6 +6,7 @@ it was published. Templates are definitions of their own, under the first 12 hex
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -51,7 +52,7 @@ def freeze_template(tenant: str, name: str, parts: Mapping[str, str]) -> Definit
 
 def thaw(definition: Definition) -> Journey:
     """Return the journey of a definition. Raises JourneyError if the body isn't one, or isn't what its hash says."""
-    return load(_checked(definition))
+    return _load_once(_checked(definition))
 
 
 def freeze_policy(tenant: str, policy: Policy) -> Definition:
@@ -74,6 +75,12 @@ def _checked(definition: Definition) -> bytes:
 def dump(journey: Journey) -> bytes:
     """Return the journey as JSON: the same journey always as the same bytes. Durations are ISO 8601 (`PT1H`)."""
     return _JOURNEY.dump_json(journey, exclude_defaults=False)
+
+
+@lru_cache(maxsize=4096)
+def _load_once(body: bytes) -> Journey:
+    """Tenants may have the same journey, and every partition of a process has all of them: read it once."""
+    return load(body)
 
 
 def load(body: bytes | str) -> Journey:

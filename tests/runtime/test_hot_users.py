@@ -13,8 +13,8 @@ from tests.runtime.trial_journeys import greeting
 async def test_who_is_heard_from_again_is_as_the_store_has_them() -> None:
     stage = Stage()
     stage.publish(greeting())
-    for user in ("ann", "bob", "ann"):
-        stage.event(user, "signed_up", profile={"plan": "free", "push_token": user})
+    for name in ("ann", "bob", "ann"):
+        stage.event(name, "signed_up", profile={"plan": "free", "push_token": name})
         await stage.play()
     hot = stage.users.hot.users
     assert list(hot) == [b"shop:bob", b"shop:ann"]
