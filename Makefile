@@ -15,6 +15,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 RESOLVE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header
 
+ROUNDS ?= 20
+SECONDS ?= 60
+
 .PHONY: help
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +57,8 @@ bench: $(INSTALLED) ## measure again what benchmarks/README.md says (minutes; le
 	@exec $(BIN)/python -m benchmarks
 
 .PHONY: chaos
-chaos: $(INSTALLED) ## only the tests that kill, freeze and starve processes
-	@$(BIN)/python -m pytest -q -m chaos
+chaos: $(INSTALLED) ## kill, freeze and starve a cluster for ROUNDS=20 of SECONDS=60; verify it; build/chaos tells of it
+	@exec $(BIN)/python -m tests.scenarios.chaos --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lock
 lock: $(INSTALLED) ## resolve pyproject.toml into the two locks anew, to the newest versions allowed

@@ -36,6 +36,7 @@ from tests.scenarios.tale import PATIENCE_MS, TENANT, WRITE_KEY
 from tests.verify.evidence import definitions_in, read_records
 
 WITHIN_SECONDS = 60.0
+STOPS_WITHIN_SECONDS = 40.0
 
 
 def environment(settings: Kafka) -> dict[str, str]:
@@ -109,6 +110,15 @@ class Worker:
         assert self._process is not None
         self._process.wait()
 
+    async def stop(self) -> None:
+        """Stop it as an operator does; what hangs is killed."""
+        self.send(signal.SIGTERM)
+        try:
+            assert self._process is not None
+            await asyncio.to_thread(self._process.wait, STOPS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def said(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -139,6 +149,9 @@ class Load:
     async def end(self) -> None:
         self._is_ending = True
         await self._task
+
+    def cancel(self) -> None:
+        self._task.cancel()
 
     async def _produce(self) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self._settings.bootstrap, enable_idempotence=True)
