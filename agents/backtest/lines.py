@@ -1,11 +1,12 @@
-"""How a line of a recorded file becomes an input: in our own form, or in Segment's.
+"""How a line of a recorded file becomes an input: in our own form, as kcat writes the topic, or in Segment's.
 
 Our own form is what the topic `events` holds, with the user beside it, and the time of the record where that is known:
 
     {"user": "ada", "type": "event", "id": "m1", "name": "order_placed", "occurred_at": 1767603600000, "properties": {...}}
 
 Instead of `user` there may be the record's `key` (`tenant:user`); `at` is the record's time, else it is the event's own.
-Times are milliseconds, or ISO 8601. Segment's form is what its SDKs send and its warehouses keep: one call a line.
+Times are milliseconds, or ISO 8601. `kcat -C -e -J -t equeengage.events` writes a record of the topic a line, its value as text
+in `payload`. Segment's form is what its SDKs send and its warehouses keep: one call a line.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,17 @@ OURS = frozenset(kind.__struct_config__.tag for kind in get_args(UserInput))
 class _Around(Struct):
     type: Any = None
     user: str | int | None = None
-    key: str = ""
+    key: str | None = None
     at: str | int | float | None = None
     occurred_at: str | int | float | None = None
+
+
+class _Record(Struct):
+    """A record of the topic as kcat writes it with -J. Those addressed to a partition have no key."""
+
+    payload: str | None
+    ts: int
+    key: str | None = None
 
 
 class _Received(Struct):
@@ -48,6 +57,7 @@ class _Named(Struct):
     profile: dict[str, Any] = {}
 
 
+_record = msgspec.json.Decoder(_Record).decode
 _around = msgspec.json.Decoder(_Around).decode
 _input = msgspec.json.Decoder(UserInput).decode
 _named = msgspec.json.Decoder(_Named).decode
@@ -67,6 +77,8 @@ def reader(first: bytes, tenant: str) -> Read:
         raise InvalidInput(f"the first line is not a JSON object: {error}") from None
     if kind in segment.KINDS:
         return _read_segment
+    if kind is None and _is_record(first):
+        return lambda line, place: _read_record(line, tenant)
     if kind in OURS or kind is None:
         return lambda line, place: _read_ours(line, place, tenant)
     raise InvalidInput(
@@ -99,6 +111,24 @@ def _read_ours(line: bytes, place: str, tenant: str) -> Recorded | None:
         raise InvalidInput(f"not an input: {error}") from None
     at = around.at if around.at is not None else getattr(input, "occurred_at", None)
     return Recorded(user, _time(at), input)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return bool(_record(line).ts)
+    except msgspec.DecodeError:
+        return False
+
+
+def _read_record(line: bytes, tenant: str) -> Recorded | None:
+    try:
+        record = _record(line)
+        owner, _, user = (record.key or "").partition(":")
+        if owner != tenant or not user or record.payload is None:
+            return None
+        return Recorded(user, record.ts, _input(record.payload))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"not a record of events: {error}") from None
 
 
 def _read_segment(line: bytes, place: str) -> Recorded | None:

@@ -18,7 +18,7 @@ from agents.cli.reading import (
     check_format,
     read_instant,
 )
-from agents.cli.setup import Data, Journeys, Tenant, load_settings
+from agents.cli.setup import Data, Journeys, Tenant, is_on_kafka, load_settings
 
 if TYPE_CHECKING:
     from engine.explain import Explanation
@@ -81,6 +81,8 @@ def explain(
         user_column, time_column, event_column, event, id_column, time_format, tuple(profile_column or ())
     )
     place = settings.data if events is None else events
+    if events is None and is_on_kafka(settings, asked=False):
+        raise Failed("on Kafka, write the topic to a file (kcat -C -e -J -t <prefix>.events) and name it with --events")
     if events is None and not place.is_dir():
         raise Failed(f"there is no data folder {place}; name it with --data DIR, or a recorded file with --events FILE")
     rejects = Rejects()

@@ -11,6 +11,7 @@ import pytest
 
 from agents.backtest.columns import Columns
 from agents.backtest.files import MOST_FILES
+from agents.backtest.recording import Recorded
 from agents.backtest.versions import find_version
 from engine.backtest import Version
 from engine.definitions import dump
@@ -81,6 +82,32 @@ def test_segments_form_is_read_as_the_ingress_reads_it(tmp_path: Path) -> None:
         ("anon:x", NOON + 2000, "page"),
     ]
     assert recorded[1].input == Event("calls.jsonl:2", "identify", NOON + 1000, {}, {"tier": "gold"})
+
+
+def test_the_topic_as_kcat_writes_it_keeps_the_times_of_its_records(tmp_path: Path) -> None:
+    event = json.dumps({"type": "event", "id": "m1", "name": "paid", "occurred_at": NOON, "properties": {"total": 5}})
+    activated = json.dumps(
+        {"type": "activated", "tenant": "default", "kind": "journey", "name": "j", "version": 1, "hash": ""}
+    )
+    record = {
+        "topic": "equeengage.events",
+        "partition": 3,
+        "offset": 1,
+        "tstype": "logappend",
+        "ts": NOON + 700,
+        "broker": 1,
+    }
+    place = lines(
+        tmp_path / "topic.ndjson",
+        {**record, "key": None, "payload": activated},
+        {**record, "key": "default:ada", "payload": event, "headers": ["tenant", "default"]},
+        {**record, "key": "elsewhere:ada", "payload": event},
+        {**record, "key": "default:ada", "payload": "{"},
+        {**record, "key": "default/quota:mails", "payload": event},
+    )
+    recorded, rejects = read(place)
+    assert recorded == [Recorded("ada", NOON + 700, Event("m1", "paid", NOON, {"total": 5}))]
+    assert list(rejects.first.values()) == ["topic.ndjson:4"]
 
 
 def test_lines_that_are_no_input_are_counted_with_the_first_place_of_each_reason(tmp_path: Path) -> None:
