@@ -34,11 +34,11 @@ def create(
 
     from engine.runtime.kafka import topics
 
-    silence_libraries()
-    settings = load_settings().kafka
     for name in channel or []:
         if not re.fullmatch(CHANNEL, name):
             raise typer.BadParameter(f"{name!r} is not a channel; channels are written in [a-z0-9_], like sms")
+    silence_libraries()
+    settings = load_settings().kafka
     channels = dict.fromkeys([*topics.CHANNELS, *(channel or [])])
     if dry_run:
         for finding in asyncio.run(topics.compare(settings, channels)):
