@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     email_per_second: float = Field(100.0, gt=0)
     webhooks: dict[str, Webhook] = Field(default_factory=dict)
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)  # tenant -> where its webhook messages go
-    call_secrets: dict[str, SecretStr] = Field(default_factory=dict)  # tenant -> what Call steps' requests are signed with
+    call_secrets: dict[str, SecretStr] = Field(default_factory=dict)  # tenant -> what signs its Call steps
     allowed_webhook_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)  # may be http, may be private
     kafka: Kafka = Field(default_factory=Kafka)
     partitions: int = Field(4, ge=1, le=64)  # embedded; fixed once the data folder exists
