@@ -42,11 +42,12 @@ KEPT_BACK = {"blocked": "not sent", "held": "held", "not_entered": "not entered"
 
 
 class Folded(Struct, frozen=True):
-    """An input as it was folded: when, and with which definitions."""
+    """An input as it was folded: when, with which definitions, and what was sent for it."""
 
     at: int
     catalog: Catalog
     input: UserInput
+    messages: list[Message]
 
 
 class SimulatedUser:
@@ -72,7 +73,7 @@ class SimulatedUser:
         self.journal: list[JournalEntry] = []
         self.log: list[Folded] = []  # everything that was folded
         self.due_at_ms: int | None = None  # when the next timer is due
-        self._state = self._first_state = User(profile=attributes)
+        self._state = self.first_state = User(profile=attributes)
         self._places: dict[str, str] = {}  # run -> the step it came to last
         self._heard: dict[str, int] = {}  # channel:template -> how many so far
         self._events = 0
@@ -163,7 +164,7 @@ class SimulatedUser:
         simulation, before = self.simulation, self._state
         catalog, now = simulation.catalog, simulation.now_ms
         handled = handle(catalog, simulation.tenant, self.user_id, before, input, now, self.older)
-        self.log.append(Folded(now, catalog, input))
+        self.log.append(Folded(now, catalog, input, handled.messages))
         self._state, self.older = handled.user, handled.older
         self.journal += handled.journal
         if handled.user is not before:
@@ -268,7 +269,7 @@ class SimulatedUser:
 
     @state.setter
     def state(self, state: User) -> None:
-        self._state = self._first_state = state
+        self._state = self.first_state = state
         self.log.clear()
         self.plan()
 
