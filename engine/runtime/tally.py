@@ -1,12 +1,14 @@
 """What a partition of users counts while it folds, and adds to the metrics once per batch."""
 
 from collections import defaultdict
+from typing import get_args
 
 from engine.actor import Handled
 from engine.runtime.metrics import Metrics, add
 from schemas.inputs import UserInput
 from schemas.outputs import JournalEntry
 
+KINDS = {kind: kind.__name__.lower() for kind in get_args(UserInput)}
 _BY_KIND = {
     "entered": lambda metrics: metrics.runs_entered,
     "goal": lambda metrics: metrics.goals_reached,
@@ -37,7 +39,7 @@ class Tally:
         self.latest_timer_ms = 0
 
     def handled(self, input: UserInput, handled: Handled, timestamp: int) -> None:
-        self.inputs[self.topic, type(input).__name__.lower()] += 1
+        self.inputs[self.topic, KINDS[type(input)]] += 1
         for message in handled.messages:
             self.messages[message.tenant, message.journey, message.channel] += 1
         if handled.messages and self.oldest_cause_at is None:
