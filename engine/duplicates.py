@@ -7,12 +7,15 @@ cell is last. Up to 128 cells are part of the user's state; what overflows moves
 its own, so that the state of a busy user is not rewritten with 48 KiB of ids at every event.
 """
 
+from functools import lru_cache
+
 import xxhash
 
 CELL = 12
 LAST = 64
 IN_STATE = 128
 MOST = 4096
+BUSY_USERS = 32  # whose ids are kept as a set for a while: up to 500 kB each
 WINDOW_SECONDS = 3600
 
 
@@ -24,12 +27,20 @@ def cell(event_id: str, now: int) -> bytes:
 def is_known(cells: bytes, wanted: bytes) -> bool:
     """Is the id of this cell among the remembered ones?"""
     id = wanted[:8]
+    if len(cells) > IN_STATE * CELL:
+        return id in _ids(cells)
     at = cells.find(id)
     while at >= 0:
         if at % CELL == 0:
             return True
         at = cells.find(id, at + 1)
     return False
+
+
+@lru_cache(maxsize=BUSY_USERS)
+def _ids(cells: bytes) -> frozenset[bytes]:
+    """The ids of a record of its own, which changes once in 64 events: searching 48 KiB each time takes 75 us."""
+    return frozenset([cells[at : at + 8] for at in range(0, len(cells), CELL)])
 
 
 def overflows(cells: bytes) -> bool:
