@@ -286,8 +286,10 @@ class Partitions:
                 if partition.through >= 0
             }
             if hints:
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes as the commit ends.
                 with contextlib.suppress(KafkaError, TimeoutError):
-                    await asyncio.wait_for(self._consumer.commit(hints), COMMITS_WITHIN_SECONDS)
+                    async with asyncio.timeout(COMMITS_WITHIN_SECONDS):
+                        await self._consumer.commit(hints)
 
     async def _ring(self) -> None:
         wake_ups = WakeUps(self._appender, self._clock, self._metrics, self._work.topic)
