@@ -1,6 +1,6 @@
 """Steps that change something and go on: the profile, another journey, the stream of events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from schemas.inputs import Entered, Event
 class Update(Step):
     """Set attributes of the profile; None removes one."""
 
-    profile: dict[str, Filled] = Field(min_length=1)
+    profile: Mapping[str, Filled] = Field(min_length=1)
     then: str = Field(kw_only=True)
     kind: Literal["update"] = Field(default="update", kw_only=True)
 
@@ -36,7 +36,7 @@ class Emit(Step):
     """Write an event about the user into the log; its id is the visit's. Other runs and journeys see it as their next input."""
 
     event: str = Field(min_length=1, max_length=256)
-    properties: dict[str, Filled] = Field(default_factory=dict)
+    properties: Mapping[str, Filled] = Field(default_factory=dict)
     then: str = Field(kw_only=True)
     kind: Literal["emit"] = Field(default="emit", kw_only=True)
 
@@ -56,7 +56,7 @@ class Enter(Step):
     """Begin a run of another journey for the user, if that journey's rules allow, and go on at once."""
 
     journey: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
-    properties: dict[str, Filled] = Field(default_factory=dict)
+    properties: Mapping[str, Filled] = Field(default_factory=dict)
     then: str = Field(kw_only=True)
     kind: Literal["enter"] = Field(default="enter", kw_only=True)
 

@@ -1,6 +1,6 @@
 """Steps that reach out: to a person over a channel, to another system over HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -114,7 +114,7 @@ class Call(Step):
     url: str = Field(pattern=r"^https?://[^\s]{1,2000}$")
     then: str = Field(kw_only=True)
     on_failed: str = Field(kw_only=True)
-    body: dict[str, Filled] = Field(default_factory=dict, kw_only=True)
+    body: Mapping[str, Filled] = Field(default_factory=dict, kw_only=True)
     method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", kw_only=True)
     timeout: timedelta = Field(default=minutes(10), gt=timedelta(0), le=hours(24), kw_only=True)
     kind: Literal["call"] = Field(default="call", kw_only=True)

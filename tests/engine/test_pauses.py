@@ -1,5 +1,7 @@
 """What comes for a run while its journey is paused, or is called or rolled back: nothing is lost, nothing counts double."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -38,7 +40,7 @@ def journey(entry_cap: EntryCap | None = None, **steps: AnyStep) -> Journey:
     )  # fmt: skip
 
 
-def paused(simulate: Simulate, definition: Journey, **attributes: object) -> SimulatedUser:
+def paused(simulate: Simulate, definition: Journey, **attributes: Any) -> SimulatedUser:
     user = simulate(definition, **attributes)
     user.event("go")
     user.control("journey", "pause")

@@ -1,6 +1,7 @@
 """How a message is asked for, kept back or given up, and what its receipts do."""
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,8 @@ def test_of_a_list_of_channels_the_first_on_which_the_user_can_be_reached_is_tak
     simulate: Simulate, missing: list[str], sent: list[str]
 ) -> None:
     journey = sending(Send(["push", "sms", "email"], template="hello", then="sent", on_blocked="blocked"))
-    user = simulate(journey, **dict.fromkeys(missing))
+    unreachable: dict[str, Any] = dict.fromkeys(missing)
+    user = simulate(journey, **unreachable)
     user.event("start")
     assert user.sent == sent
     assert user.exits == (["sent"] if sent else ["blocked"])
