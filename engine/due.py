@@ -49,14 +49,21 @@ def earliest_due(user: User, catalog: Catalog | None = None, tenant: str = "") -
     return first
 
 
+def moving_to(version: int) -> str:
+    """Return how the reason begins for which a run is suspended that a new version could not take over."""
+    return f"moving to v{version}: "
+
+
 def _done_to(run: Run, catalog: Catalog, tenant: str) -> Iterator[tuple[int, Moving]]:
     """Yield what operators and new versions have done to a run, and when."""
     name = (tenant, run.journey)
     control = catalog.controls.get(name)
     if control is not None and control.stopped_at is not None and control.stops(run.entered_at):
-        yield control.stopped_at, lambda journey, run, place: machine.end(run, "stopped", place)
+        yield control.stopped_at, machine.stop
     current = catalog.of(tenant, run.journey)
     if current is not None and run.version < current.version and run.step in current.moves and run.visit > 0:
+        if run.suspended.startswith(moving_to(current.version)):
+            return  # It was tried and failed: again only when the run is resumed, or by another version.
         target = current.moves[run.step]
         at = max(catalog.activated_at[name], run.arrived_at)
         if target == EXIT:

@@ -180,6 +180,11 @@ def move_to(journey: Journey, run: Run, step: str, place: Place) -> Move:
     return _walk(journey, moved, step, place, Move(run, [], [told]))
 
 
+def stop(journey: Journey, run: Run, place: Place) -> Move:
+    """End a run because an operator stopped its journey."""
+    return end(run, "stopped", place)
+
+
 def end(run: Run, reason: str, place: Place) -> Move:
     """End a run where it stands."""
     return Move(None, [], [entry("exited", run, place, reason=reason)])

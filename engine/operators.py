@@ -21,7 +21,12 @@ Operator = Literal[
     "before", "after", "within_last", "longer_ago_than", "within_next", "further_ahead_than",
 ]  # fmt: skip
 
-RELATIVE = ("within_last", "longer_ago_than", "within_next", "further_ahead_than")  # these take a duration
+RELATIVE: tuple[Operator, ...] = (
+    "within_last",
+    "longer_ago_than",
+    "within_next",
+    "further_ahead_than",
+)  # these take a duration
 MAX_TEXT = 10_000  # characters that a pattern is searched in: events are up to 32 kB, and patterns are linear
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine import duplicates, history, machine
 from engine.catalog import Catalog
 from engine.conditions import NOTHING, Facts
-from engine.due import first_due
+from engine.due import first_due, moving_to
 from engine.durations import milliseconds
 from engine.entries import Api, Changed, Schedule
 from engine.events import MAX_ANSWER_BYTES, carried, check, check_entry, check_nesting, key_in, worth_of
@@ -80,13 +80,24 @@ class Turn:
                 self._consider()
                 continue
             at, run, move = following
-            firings[run.id] = firings.get(run.id, 0) + 1
-            place = self._place(at, "timer" if move is machine.time_out else "operator")
-            if firings[run.id] > MAX_FIRINGS:
+            if self._is_at_a_message(run):
+                if move is not machine.stop:
+                    self._consider()  # It came there before, so it moves on from where the policy lets it.
+                    continue
+                self.waiting = [each for each in self.waiting if each[0] != run.id]
+            is_timer = move is machine.time_out
+            place = self._place(at, "timer" if is_timer else "operator")
+            firings[run.id] = firings.get(run.id, 0) + is_timer
+            if is_timer and firings[run.id] > MAX_FIRINGS:
                 reason = f"more than {MAX_FIRINGS} timers were due at once; resume the run to let it go on"
                 self._suspend(run, RuntimeError(reason), place)
             else:
-                self._move(run, place, move)
+                current = self.catalog.current.get((self.tenant, run.journey), 0)
+                self._move(run, place, move, doing="" if is_timer else moving_to(current))
+                for _ in range(MAX_ROUNDS):  # Who waits for a change sees it before a later timer ends their wait.
+                    if self.changed_by_steps is None:
+                        break
+                    self._show_changes(at)
 
     def _is_paused(self, journey: str) -> bool:
         control = self.catalog.controls.get((self.tenant, journey))
@@ -137,6 +148,8 @@ class Turn:
             return
         for run in tuple(self.runs):
             self._move(run, place, machine.look_later if self._is_paused(run.journey) else machine.follow)
+        if place.at < self.now:  # Who enters enters now, however late the step was that made them.
+            place = self._place(self.now, place.cause)
         for journey in self.catalog.changes.get(self.tenant, ()):
             entry = journey.entry
             if isinstance(entry, Changed) and entry.attribute in changed:
@@ -342,17 +355,26 @@ class Turn:
             if self.waiting:
                 self._consider()
             elif self.changed_by_steps is not None:
-                before, self.changed_by_steps = self.changed_by_steps, None
-                place = self._place(self.now, "profile")
-                for run in tuple(self.runs):
-                    self._show(run, place, self._bare_facts(run))
-                self._profile_changed(before, place, {})
+                self._show_changes(self.now)
             else:
                 return
         for run_id, _, place, _ in self.waiting:
             stuck = self._find(run_id)
             if stuck is not None:
                 self._suspend(stuck, RuntimeError(f"more than {MAX_ROUNDS} messages in one input"), place)
+
+    def _is_at_a_message(self, run: Run) -> bool:
+        return any([run_id == run.id for run_id, *_ in self.waiting])
+
+    def _show_changes(self, at: int) -> None:
+        """Let the runs see what steps have changed in the profile at that time."""
+        before, self.changed_by_steps = self.changed_by_steps, None
+        assert before is not None
+        place = self._place(at, "profile")
+        for run in tuple(self.runs):
+            if not self._is_at_a_message(run):  # What becomes of that is for the policy to say first.
+                self._show(run, place, self._bare_facts(run, at))
+        self._profile_changed(before, place, {})
 
     def _consider(self) -> None:
         """Judge the messages that runs have come to: the highest priority first, what was due first, the oldest run."""
@@ -396,17 +418,18 @@ class Turn:
             return
         self._move(run, place, machine.resume, facts)
 
-    def _bare_facts(self, run: Run) -> Facts:
+    def _bare_facts(self, run: Run, at: int | None = None) -> Facts:
         """What is the case without an event at hand."""
-        return Facts(self.profile, None, run.event, history=self.history, now=self.now)
+        now = self.now if at is None else at
+        return Facts(self.profile, None, run.event, history=self.history, now=now)
 
-    def _move(self, run: Run, place: Place, move: Callable[..., Move | None], *given: Facts) -> None:
+    def _move(self, run: Run, place: Place, move: Callable[..., Move | None], *given: Facts, doing: str = "") -> None:
         """Move one run, all or nothing: if it fails, it stands suspended as it was."""
         try:
             moved = move(self.catalog.journeys[self.tenant, run.journey, run.version], run, place, *given)
         except Exception as error:
             place.profile = self.profile
-            self._suspend(run, error, place)
+            self._suspend(run, error, place, doing)
             return
         if moved is None:
             return
@@ -426,8 +449,8 @@ class Turn:
         key = f"{self.tenant}/{forward.to}" if forward.to else f"{self.tenant}:{self.user_id}"
         self.inputs.append((key, forward.input))
 
-    def _suspend(self, run: Run, error: Exception, place: Place) -> None:
-        reason = f"{type(error).__name__}: {error}"[:500]
+    def _suspend(self, run: Run, error: Exception, place: Place, doing: str = "") -> None:
+        reason = f"{doing}{type(error).__name__}: {error}"[:500]
         self._replace(run, replace(run, suspended=reason))
         suspended = machine.entry("suspended", run, place, reason=reason)
         self.journal.append(suspended)

@@ -383,7 +383,8 @@ def _renamed(journey: Journey, old: str, new: str) -> Journey:
     """Return the journey with a step called otherwise, in its JSON."""
     from engine.definitions import dump, load
 
-    return load(dump(journey).replace(f'"{old}"'.encode(), f'"{new}"'.encode()))
+    body = dump(journey).replace(f'"{old}"'.encode(), f'"{new}"'.encode())
+    return load(body.replace(f'"{old}.'.encode(), f'"{new}.'.encode()))  # where an answer's field begins with it
 
 
 def test_conditions_joined_are_compared_part_by_part() -> None:

@@ -1,25 +1,48 @@
 """What holds for every journey and every history: the fold is pure, and time passes in it as it should."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Delay, Journey, WaitFor
+from engine import EXIT, Journey, Policy
 from engine.actor import handle
 from engine.catalog import Catalog
 from engine.definitions import dump, load
-from engine.durations import milliseconds
+from engine.simulator.invariants import (
+    a_state_can_be_stored,
+    no_run_is_lost,
+    nothing_happens_after_the_end,
+    nothing_happens_twice,
+    nothing_is_early,
+    the_same_log_gives_the_same,
+)
 from engine.turn import MAX_RUNS
 from schemas.inputs import Event, WakeUp
 from schemas.state import User
-from tests.engine.generated import HOUR, Happening, Life, catalog_of, histories, journeys, live, seeds
+from tests.engine.generated import (
+    HOUR,
+    PLAIN_KINDS,
+    Happening,
+    Life,
+    catalog_of,
+    histories,
+    journeys,
+    live,
+    policies,
+    seeds,
+    some_happening,
+    some_journey,
+)
 
-catalogs = st.tuples(journeys("one"), journeys("two")).map(lambda both: catalog_of(*both))
-plain_catalogs = st.tuples(journeys("one", plain=True), journeys("two", plain=True)).map(lambda both: catalog_of(*both))
+catalogs = st.tuples(journeys("one"), journeys("two", hears=("from_one",)), policies()).map(
+    lambda each: catalog_of(*each)
+)
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -28,34 +51,42 @@ encode = msgspec.msgpack.Encoder().encode
 def test_the_fold_is_pure_what_it_is_given_stays_as_it_was_and_the_same_gives_the_same_bytes(
     catalog: Catalog, history: list[Happening]
 ) -> None:
-    life = Life(catalog)
-    for happening in history:
-        life.wait(life.now + happening.pause)
-        before, given_before = encode(life.user), encode(happening.event)
-        user, older = life.user, life.older
-        life.meet(happening)
-        if happening.event is not None:
-            again = handle(catalog, "t", "u", user, happening.event, life.now, older)
-            from_disk = handle(
-                catalog, "t", "u", msgspec.msgpack.decode(before, type=User), happening.event, life.now, older
+    state, older = live(catalog, []).user, b""
+    for folded in live(catalog, history).simulated.log:
+        given_before = encode((state, folded.input))
+        from_disk = msgspec.msgpack.decode(encode(state), type=User)
+        first, again, third = (
+            handle(catalog, "t", "u", user, folded.input, folded.at, older) for user in (state, state, from_disk)
+        )
+        for other in (again, third):
+            assert encode((first.user, first.older, first.messages)) == encode(
+                (other.user, other.older, other.messages)
             )
-            assert encode(again.user) == encode(from_disk.user) == encode(life.user)
-            assert again.messages == from_disk.messages
-            assert encode(again.journal) == encode(from_disk.journal)
-        assert encode(user) == before
-        assert encode(happening.event) == given_before
+            assert encode((first.journal, first.inputs)) == encode((other.journal, other.inputs))
+        assert encode((state, folded.input)) == given_before
+        state, older = first.user, first.older
 
 
 @given(catalogs, histories)
-def test_a_state_comes_back_from_the_store_as_it_went_in(catalog: Catalog, history: list[Happening]) -> None:
+def test_what_holds_for_every_life_holds(catalog: Catalog, history: list[Happening]) -> None:
     life = Life(catalog)
     for happening in history:
         life.wait(life.now + happening.pause)
         life.meet(happening)
-        stored = encode(life.user)
-        back = msgspec.msgpack.decode(stored, type=User)
-        assert back == life.user
-        assert encode(back) == stored
+        a_state_can_be_stored(life.simulated)
+        slots = [(run.journey, run.key) for run in life.user.runs]
+        assert len(slots) == len(set(slots)) <= MAX_RUNS
+        dues = [at for run in life.user.runs if not run.suspended for at in (run.due_at, run.look_at) if at is not None]
+        assert all(due_at > life.now for due_at in dues)
+    life.wait(life.now + 200 * HOUR)
+    nothing_happens_twice(life.simulated)
+    nothing_happens_after_the_end(life.simulated)
+    nothing_is_early(life.simulated)
+    no_run_is_lost(life.simulated)
+    the_same_log_gives_the_same(life.simulated)
+    for message in life.messages:
+        [sent] = [entry.at for entry in life.journal if entry.message == message.id and entry.kind == "sent"]
+        assert sent == message.requested_at  # The worker was never down: each at its own time.
 
 
 @given(catalogs, histories, seeds)
@@ -91,76 +122,119 @@ def test_a_wake_up_too_many_changes_nothing_whenever_it_comes(
     assert (life.user, life.messages, life.journal) == (expected.user, expected.messages, expected.journal)
 
 
-@given(plain_catalogs, histories, st.lists(st.booleans(), min_size=13, max_size=13))
-def test_a_worker_that_was_down_now_and_then_takes_the_same_paths_as_one_that_never_was(
-    catalog: Catalog, history: list[Happening], down: list[bool]
-) -> None:
-    """Without receipts: there are none of messages that the worker has not asked for yet."""
-    events = [happening for happening in history if happening.event is not None]
-    expected = live(catalog, events)
-    life = Life(catalog)
-    for happening, was_down in zip([*events, Happening(200 * HOUR)], down, strict=False):
-        if was_down:
-            life.now += happening.pause
-        else:
-            life.wait(life.now + happening.pause)
-        if happening.event is not None:
-            life.meet(happening)
-    life.wait(expected.now)
-    assert life.user == expected.user
-    assert [(entry.kind, entry.at, entry.run, entry.step, entry.reason) for entry in life.journal] == [
-        (entry.kind, entry.at, entry.run, entry.step, entry.reason) for entry in expected.journal
+# A worker that was down
+
+
+@dataclass(frozen=True)
+class Outages:
+    """What happens to a user, what operators do meanwhile, and when the worker is down: before which events."""
+
+    first: Journey
+    beside: Journey
+    events: list[Happening]
+    actions: list[str]
+    later: list[Journey]
+    down: list[bool]
+
+    def live(self, *policy: Policy) -> tuple["Life", "Life"]:
+        """Return the life with a worker that is never down, and that with one that is down now and then."""
+        catalog = catalog_of(self.first, self.beside, *policy)
+        return self._live(catalog, [False] * len(self.down)), self._live(catalog, self.down)
+
+    def _live(self, catalog: Catalog, down: list[bool]) -> Life:
+        life = Life(catalog)
+        for number, event in enumerate(self.events):
+            (life.sleep if down[number] else life.wait)(life.now + event.pause)
+            self._steer(life, number, down[number])
+            life.meet(event)
+        life.wait(life.now + 200 * HOUR)
+        life.give(WakeUp(life.now))
+        return life
+
+    def _steer(self, life: Life, number: int, is_down: bool) -> None:
+        user, action = life.simulated, self.actions[number]
+        if action == "publish":
+            user.catalog = user.catalog.activate("t", self.later[number % len(self.later)], life.now)
+        elif action:
+            user.catalog = user.catalog.control("t", "one", action, life.now)  # type: ignore[arg-type]
+        if action and not is_down:
+            user.wake_up()
+
+
+SENDING = (*(kind for kind in PLAIN_KINDS if kind != "update"), "delay", "delay", "send")
+SILENT = tuple(kind for kind in PLAIN_KINDS if kind != "send")
+ENTERED = ("bare",)  # schedules are missed by whoever is down, and whom a late step makes enter enters late
+STEERED = (*[""] * 8, "pause", "resume", "resume", "resume", "publish", "publish", "retire")
+
+
+def some_outages(dice: Random, kinds: Sequence[str], actions: Sequence[str]) -> Outages:
+    """Return outages without receipts: there are none of messages that a worker has not asked for yet."""
+
+    def some(name: str, version: int = 1) -> Journey:
+        return some_journey(dice, name, plain=True, version=version, kinds=kinds, entries=ENTERED)
+
+    first, size = some("one"), dice.randint(1, 12)
+    later = [
+        replace(each, moves={step: dice.choice([*each.steps, EXIT]) for step in first.steps})
+        for each in (some("one", 2), some("one", 3))
     ]
-    assert [message.id for message in life.messages] == [message.id for message in expected.messages]
+    events = [
+        replace(some_happening(dice, number, receipts=0), pause=dice.choice([0, dice.randint(0, 90 * HOUR)]))
+        for number in range(size)
+    ]
+    down = [dice.random() < 0.6 for _ in range(size)]
+    return Outages(first, some("two"), events, [dice.choice(actions) for _ in range(size)], later, down)
 
 
-@given(catalogs, histories)
-def test_no_two_messages_share_an_id(catalog: Catalog, history: list[Happening]) -> None:
-    messages = live(catalog, history).messages
-    assert len({message.id for message in messages}) == len(messages)
+def outages(kinds: Sequence[str], actions: Sequence[str] = STEERED) -> st.SearchStrategy[Outages]:
+    return seeds.map(lambda seed: some_outages(Random(seed), kinds, actions))
 
 
-@given(catalogs, histories)
-def test_nothing_happens_early_and_no_wait_is_longer_than_it_says(catalog: Catalog, history: list[Happening]) -> None:
-    life = live(catalog, history)
-    arrivals: dict[str, tuple[str, int]] = {}
+@given(st.one_of(outages(SENDING), outages(SILENT)))
+def test_a_worker_that_was_down_now_and_then_takes_the_same_paths_as_one_that_never_was(drawn: Outages) -> None:
+    """Also through pauses, new versions that move runs, waits that time alone ends, and changes that others wait for.
+
+    That one run sends and another waits for what it changes then isn't among it: messages that are due together are
+    judged together, so what follows a late one comes late to others.
+    """
+    never, sometimes = drawn.live()
+    assert sometimes.user == never.user
+    assert paths(sometimes) == paths(never)
+    assert sorted(message.id for message in sometimes.messages) == sorted(message.id for message in never.messages)
+
+
+Path = list[tuple[int, int, str, str, str, dict[str, Any]]]  # when, version, what, step, why, details
+
+
+def paths(life: Life) -> dict[str, Path]:
+    """What was told of each run, in order."""
+    told: dict[str, Path] = {}
     for entry in life.journal:
-        if entry.kind == "step":
-            if entry.run in arrivals:
-                step, arrived_at = arrivals[entry.run]
-                _check_stay(catalog.journeys["t", entry.journey, entry.version], step, entry.at - arrived_at)
-            arrivals[entry.run] = (entry.step, entry.at)
-    for message in life.messages:
-        sent = [entry.at for entry in life.journal if entry.message == message.id and entry.kind == "sent"]
-        assert sent == [message.requested_at]  # The worker was never down: each at its own time.
+        happened = (entry.at, entry.version, entry.kind, entry.step, entry.reason, entry.detail)
+        told.setdefault(entry.run, []).append(happened)
+    return told
 
 
-def _check_stay(journey: Journey, step: str, stay: int) -> None:
-    match journey.steps[step]:
-        case Delay(duration=duration):
-            assert stay == milliseconds(duration)
-        case WaitFor(timeout=timeout):
-            assert 0 <= stay <= milliseconds(timeout)
-        case other:
-            assert stay == 0 or getattr(other, "on_failed", None)
-            assert stay <= HOUR
-
-
-@given(catalogs, histories)
-def test_what_is_entered_is_live_or_has_ended_and_one_run_is_live_for_each_journey_and_key(
-    catalog: Catalog, history: list[Happening]
+@given(outages(PLAIN_KINDS, (*STEERED, "stop")), policies())
+def test_with_a_policy_it_does_so_until_a_message_that_came_late_is_judged_otherwise(
+    drawn: Outages, policy: Policy
 ) -> None:
-    life = Life(catalog)
-    for happening in history:
-        life.wait(life.now + happening.pause)
-        life.meet(happening)
-        slots = [(run.journey, run.key) for run in life.user.runs]
-        assert len(slots) == len(set(slots)) <= MAX_RUNS
-        entered = [entry.run for entry in life.journal if entry.kind == "entered"]
-        ended = [entry.run for entry in life.journal if entry.kind == "exited"]
-        assert sorted(entered) == sorted([*ended, *(run.id for run in life.user.runs)])
-        dues = [run.due_at for run in life.user.runs if not run.suspended]
-        assert all(due_at is not None and due_at > life.now for due_at in dues)
+    never, sometimes = drawn.live(policy)
+    ours, theirs = paths(sometimes), paths(never)
+    partings = [parting for run in theirs if (parting := _parting(ours.get(run, []), theirs[run])) is not None]
+    if partings:
+        _, kind = min(partings)
+        assert kind in ("sent", "blocked", "held", "asked")
+    else:
+        assert ours.keys() == theirs.keys()
+
+
+def _parting(ours: Path, theirs: Path) -> tuple[int, str] | None:
+    """Return when two paths of one run part, and what happened then in the second."""
+    for here, there in zip(ours, theirs, strict=False):
+        if here[:-1] != there[:-1]:
+            return min(here[0], there[0]), there[2]
+    return None
 
 
 @given(catalogs, histories)
@@ -169,24 +243,29 @@ def test_a_goal_is_counted_at_most_once_for_each_run(catalog: Catalog, history: 
     assert len(reached) == len(set(reached))
 
 
-@given(catalogs, histories)
+APART = ("delay", "delay_until", "wait_for", "branch", "cohorts", "send", "call", "exit")
+
+
+@given(seeds, seeds, histories)
 def test_what_one_journey_does_is_the_same_whether_or_not_there_is_another(
-    catalog: Catalog, history: list[Happening]
+    one: int, two: int, history: list[Happening]
 ) -> None:
-    """Only events, no receipts: those would be of other messages."""
+    """As long as none changes the profile, gives the other events or takes its turns; and without receipts of the other's."""
+    both = [some_journey(Random(seed), name, kinds=APART) for name, seed in (("one", one), ("two", two))]
+    both = [replace(journey, entry_cap=None) for journey in both]
     events = [happening for happening in history if happening.event is not None]
-    both = live(catalog, events)
-    for journey in catalog.journeys.values():
+    together = live(catalog_of(*both), events)
+    for journey in both:
         alone = live(catalog_of(journey), events)
-        assert [entry for entry in both.journal if entry.journey == journey.name] == alone.journal
-        assert [message for message in both.messages if message.journey == journey.name] == alone.messages
+        assert [entry for entry in together.journal if entry.journey == journey.name] == alone.journal
+        assert [message for message in together.messages if message.journey == journey.name] == alone.messages
 
 
 @given(catalogs, histories)
 def test_not_showing_a_run_the_events_that_cannot_concern_it_changes_nothing(
     catalog: Catalog, history: list[Happening]
 ) -> None:
-    shown_all = catalog_of(*[replace(journey) for journey in catalog.journeys.values()])
+    shown_all = catalog_of(*[replace(journey) for journey in catalog.journeys.values()], catalog.policy_of("t"))
     for journey in shown_all.journeys.values():
         vars(journey).update(hearing=dict.fromkeys(journey.steps), goal_names=None)
     life, expected = live(catalog, history), live(shown_all, history)
@@ -217,18 +296,40 @@ def test_generated_journeys_are_worth_the_name() -> None:
     """Generators that made only trivial things would prove nothing: count what these reach."""
     reached: set[str] = set()
     kinds: set[str] = set()
+    reasons: set[str] = set()
 
     @given(catalogs, histories)
     @settings(max_examples=200, derandomize=True)
     def look(catalog: Catalog, history: list[Happening]) -> None:
         life = live(catalog, history)
         reached.update(entry.kind for entry in life.journal)
+        reasons.update(entry.reason.partition(" ")[0] for entry in life.journal if entry.kind in ("blocked", "held"))
         passed = [(entry.journey, entry.step) for entry in life.journal if entry.kind == "step"]
         kinds.update(catalog.journeys["t", journey, 1].steps[step].kind for journey, step in passed)
 
     look()
-    assert reached >= {"entered", "step", "sent", "blocked", "receipt", "goal", "exited", "not_entered", "suspended"}
-    assert kinds == {"delay", "wait_for", "branch", "cohorts", "send", "exit"}
+    assert reached >= {
+        "entered", "step", "sent", "blocked", "held", "receipt", "goal", "exited", "not_entered", "suspended", "updated",
+        "asked",
+    }  # fmt: skip
+    assert reasons >= {"no", "holdout", "quiet", "cap:", "the"}
+    assert kinds == {
+        "delay", "delay_until", "wait_for", "throttle", "branch", "cohorts", "send", "call", "update", "emit", "enter", "exit",
+    }  # fmt: skip
+
+
+def test_outages_are_worth_the_name() -> None:
+    """Neither would outages in which nothing is due, or versions that move nobody."""
+    seen: set[str] = set()
+    late = 0
+    for seed in range(300):
+        for kinds in (SENDING, SILENT):
+            never, sometimes = some_outages(Random(seed), kinds, (*STEERED, "stop")).live()
+            seen.update(entry.kind for entry in never.journal)
+            seen.update(entry.reason.partition(" by ")[0] for entry in never.journal if entry.reason)
+            late += sometimes.messages != never.messages
+    assert seen >= {"moved", "stopped", "moved out", "the journey is paused", "updated", "sent"}
+    assert late > 12
 
 
 def test_a_plain_journey_never_waits_for_a_provider() -> None:

@@ -76,6 +76,14 @@ def test_stop_ends_the_runs_at_that_moment_and_closes_the_entry(simulate: Simula
     assert user.sent == ["email:v2"]
 
 
+def test_who_came_to_a_message_too_late_to_get_it_before_the_stop_gets_it_no_more(simulate: Simulate) -> None:
+    user = simulate(reminder())
+    user.event("go")
+    user.sleep(hours(2))
+    user.control("reminder", "stop")
+    assert (user.trail, user.sent, user.exits) == (["wait", "remind"], [], ["stopped"])
+
+
 def test_retire_only_closes_the_entry(simulate: Simulate) -> None:
     user = simulate(reminder())
     user.event("go")
@@ -135,6 +143,23 @@ def test_a_silent_user_is_moved_at_the_time_of_the_activation_whenever_they_are_
         user.sleep(hours(5))
         user.wake_up()
     assert prompt.sent == late.sent == ["email:v2"]
+    assert prompt.trail == late.trail
+
+
+def test_who_was_at_a_message_when_a_new_version_came_gets_it_and_is_moved_from_where_they_are_then(
+    simulate: Simulate,
+) -> None:
+    prompt, late = simulate(reminder(1)), simulate(reminder(1))
+    v2 = reminder(2, {"remind": "again", "end": "again"}, again=Send("email", template="again", then="end"))
+    for user in (prompt, late):
+        user.event("go")
+    prompt.wait(hours(2))
+    for user in (prompt, late):
+        user.sleep(hours(2))
+        user.catalog = user.catalog.activate(user.tenant, v2, user.now_ms)
+        user.sleep(hours(1))
+        user.wake_up()
+    assert prompt.sent == late.sent == ["email:v1"]
     assert prompt.trail == late.trail
 
 

@@ -1,6 +1,6 @@
 """What happens to a run that raises an exception, and to the others."""
 
-from engine import Delay, Exit, Journey, Send, WaitFor, days, hours, on, profile, receipt
+from engine import Delay, Exit, Journey, Send, WaitFor, days, hours, on, profile, receipt, seconds
 from engine.actor import earliest_due
 from engine.simulator import Simulate
 from schemas.inputs import Event
@@ -252,3 +252,72 @@ def test_a_run_that_failed_at_a_late_timer_is_said_to_have_failed_at_the_timers_
     user.sleep(days(5))
     user.wake_up()
     assert [(entry.kind, entry.at) for entry in user.journal][-1] == ("suspended", entered_at + 86_400_000)
+
+
+# A new version that can't take a run over
+
+
+def moving(version: int, target: str, moves: dict[str, str] | None = None) -> Journey:
+    """Its step "over" is over on arrival and leads to itself: a run that is moved there fails."""
+    return Journey(
+        name="moving",
+        version=version,
+        entry=on("start"),
+        start="pause",
+        exit_on=on("leave"),
+        moves=moves or {},
+        steps={
+            "pause": Delay(days(1), then="end"),
+            "over": WaitFor(profile("email", "exists"), timeout=days(1), then="over", on_timeout="end"),
+            "end": Exit(target),
+        },
+    )
+
+
+def test_a_run_that_a_new_version_cannot_take_over_is_suspended_once_and_not_tried_again_at_every_input(
+    simulate: Simulate,
+) -> None:
+    user = simulate(moving(1, "v1"))
+    user.event("start")
+    user.publish(moving(2, "v2", {"pause": "over"}))
+    for _ in range(3):
+        user.event("page_viewed")
+    user.wait(days(2))
+    [run] = user.runs
+    assert (run.version, run.step) == (1, "pause")
+    assert user.reasons("suspended") == ["moving to v2: LoopError: moving v2: over > over loops without waiting"]
+
+
+def test_such_a_run_is_tried_again_when_it_is_resumed_and_by_the_next_version(simulate: Simulate) -> None:
+    user = simulate(moving(1, "v1"))
+    user.event("start")
+    user.publish(moving(2, "v2", {"pause": "over"}))
+    user.resume(user.runs[0].id)
+    assert len(user.reasons("suspended")) == 2
+    user.publish(moving(3, "v3", {"pause": "end"}))
+    assert user.exits == ["v3"]
+
+
+def test_such_a_run_obeys_its_exit_and_a_stop(simulate: Simulate) -> None:
+    left, stopped = simulate(moving(1, "v1")), simulate(moving(1, "v1"))
+    for user in (left, stopped):
+        user.event("start")
+        user.publish(moving(2, "v2", {"pause": "over"}))
+    left.event("leave")
+    stopped.control("moving", "stop")
+    assert (left.exits, stopped.exits) == (["exit_on"], ["stopped"])
+
+
+def test_a_run_with_too_many_timers_due_is_still_taken_over_by_a_new_version(simulate: Simulate) -> None:
+    tick = Journey(
+        name="tick", version=1, entry=on("start"), start="pause", steps={"pause": Delay(seconds(1), then="again"),
+        "again": Delay(seconds(1), then="pause")},
+    )  # fmt: skip
+    user = simulate(tick)
+    user.event("start")
+    user.sleep(hours(1))
+    moves = {"pause": "end", "again": "end"}
+    user.publish(
+        Journey(name="tick", version=2, entry=on("start"), start="end", steps={"end": Exit("moved")}, moves=moves)
+    )
+    assert user.exits == ["moved"]

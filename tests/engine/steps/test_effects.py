@@ -3,6 +3,7 @@
 from engine import (
     Branch,
     Call,
+    Delay,
     Emit,
     Enter,
     Exit,
@@ -15,6 +16,7 @@ from engine import (
     api,
     changed,
     days,
+    hours,
     minutes,
     on,
     profile,
@@ -61,6 +63,43 @@ def test_what_a_step_sets_is_seen_by_the_next_step_and_by_waiting_runs(simulate:
     user.event("wait")
     user.event("go")
     assert user.exits == ["yes", "done"]
+
+
+def test_who_waits_for_a_change_sees_it_in_time_although_the_worker_was_down(simulate: Simulate) -> None:
+    setter = Journey(
+        name="setter", version=1, entry=on("go"), start="pause",
+        steps={"pause": Delay(hours(1), then="set"), "set": Update({"tier": "gold"}, then="end"), **END},
+    )  # fmt: skip
+    gold = WaitFor(profile("tier", "==", "gold"), timeout=hours(2), then="end", on_timeout="late")
+    waiter = Journey(
+        name="waiter", version=1, entry=on("go"), start="wait", steps={"wait": gold, "late": Exit("late"), **END}
+    )
+    user = simulate(setter, waiter)
+    user.event("go")
+    begun = user.now_ms
+    user.sleep(hours(3))
+    user.wake_up()
+    assert user.exits == ["done", "done"]
+    assert {entry.at - begun for entry in user.journal if entry.kind == "exited"} == {3_600_000}
+
+
+def test_a_second_send_is_not_passed_by_the_receipts_of_the_first_while_another_run_changes_the_profile(
+    simulate: Simulate,
+) -> None:
+    setter = Journey(
+        name="setter", version=1, entry=on("go"), start="pause",
+        steps={"pause": Delay(hours(1), then="set"), "set": Update({"tier": "gold"}, then="end"), **END},
+    )  # fmt: skip
+    again = Journey(
+        name="again", version=1, entry=on("go"), start="send",
+        steps={"send": Send("email", template="t", then="wait", on_failed="end"), "wait": Delay(hours(1), then="send"), **END},
+    )  # fmt: skip
+    user = simulate(again, setter)
+    user.event("go")
+    user.receipt("send", "accepted")
+    user.sleep(hours(1))
+    user.wake_up()
+    assert (user.sent, user.step) == (["email:t", "email:t"], "send")
 
 
 def test_a_changed_attribute_begins_a_journey_once_per_change(simulate: Simulate) -> None:

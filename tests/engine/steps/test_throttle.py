@@ -1,6 +1,8 @@
 """A throttle lets so many a minute go on, over all users, evenly spread."""
 
-from engine import EntryCap, Exit, Journey, Send, Throttle, always, days, minutes, on, seconds
+import pytest
+
+from engine import EntryCap, Exit, Journey, JourneyError, Send, Throttle, always, days, minutes, on, seconds
 from engine.simulator import Simulate, SimulatedUser
 from schemas.state import Quota
 
@@ -80,3 +82,13 @@ def test_an_entry_cap_lets_so_many_in_over_all_users_and_says_so_to_the_others(s
     users[2].wait(days(1.1))
     users[2].event("go")
     assert users[2].sent == ["push:hi"]
+
+
+def test_a_turn_is_no_wait_that_a_loop_could_do_with() -> None:
+    """Whose turn it is at once would go around as fast as turns are given, for ever."""
+    again = Throttle(1_000_000, then="go")
+    with pytest.raises(JourneyError, match="turn > go > turn is a loop without a wait"):
+        Journey(
+            name="spinning", version=1, entry=on("go"), start="turn",
+            steps={"turn": again, "go": Send("push", template="hi", then="turn")},
+        )  # fmt: skip
