@@ -1,16 +1,16 @@
 """A user's turn: everything that one input sets in motion, in the order that `engine/actor.py` tells."""
 
 from base64 import b32encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace as with_fields
 from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
 
-from engine import duplicates, history, machine
+from engine import duplicates, goals, history, machine
 from engine.catalog import Catalog
-from engine.conditions import NOTHING, Facts
+from engine.conditions import Facts
 from engine.due import first_due, moving_to
 from engine.durations import milliseconds
 from engine.entries import Api, Changed, Schedule
@@ -26,7 +26,6 @@ from schemas.outputs import JournalEntry, JournalKind, Message
 from schemas.state import Contact, OpenGoal, Run, Sent, User
 
 MAX_RUNS = 64  # live runs per user
-MAX_GOALS = 128  # goals that may still be reached per user; the oldest is forgotten
 MAX_ENTERED = 256  # journeys and keys whose last entry is remembered per user; the oldest is forgotten
 MAX_FIRINGS = 1000  # timers of one run in one input: a loop of short delays must not stop the partition after an outage
 MAX_ROUNDS = 32  # of runs that see what other runs changed in the profile, and of messages considered, in one input
@@ -99,9 +98,12 @@ class Turn:
                         break
                     self._show_changes(at)
 
-    def _is_paused(self, journey: str) -> bool:
+    def _is_paused(self, journey: str, at: int | None = None) -> bool:
+        """Is the journey paused now; or was it at an earlier time, at which a timer was due?"""
         control = self.catalog.controls.get((self.tenant, journey))
-        return control is not None and control.paused_at is not None
+        if control is None or control.paused_at is None:
+            return False
+        return at is None or at == self.now or at > control.paused_at
 
     # Events
 
@@ -147,7 +149,7 @@ class Turn:
         if not changed:
             return
         for run in tuple(self.runs):
-            self._move(run, place, machine.look_later if self._is_paused(run.journey) else machine.follow)
+            self._move(run, place, machine.look_later if self._is_paused(run.journey, place.at) else machine.follow)
         if place.at < self.now:  # Who enters enters now, however late the step was that made them.
             place = self._place(self.now, place.cause)
         for journey in self.catalog.changes.get(self.tenant, ()):
@@ -158,35 +160,15 @@ class Turn:
                     self._enter(journey, place.cause, {**properties, **after}, self.now, place)
 
     def _reach_goals(self, place: Place, facts: Facts, only: str | None = None) -> None:
-        """Count each open goal that is reached now, once. Goals whose time is over are forgotten."""
-        sends: dict[str, Mapping[str, Sent]] | None = None
-        still_open = []
-        for goal in self.goals:
-            if goal.until_at < self.now:
-                continue
-            journey = self.catalog.journeys[self.tenant, goal.journey, goal.version]
-            definition, names = journey.goal, journey.goal_names
-            if definition is None or (names is not None and facts.name not in names):
-                still_open.append(goal)
-                continue
-            if sends is None:
-                sends = {run.id: run.sends for run in self.runs}
-            facts.sends = sends.get(goal.run, NOTHING)
-            if definition.condition.holds(facts) and self._concerns(goal, journey, facts, only):
-                worth = worth_of(facts.properties, definition.value)
-                self._note(
-                    "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
-                    detail={} if worth is None else {"value": worth},
-                )  # fmt: skip
-            else:
-                still_open.append(goal)
-        if len(still_open) < len(self.goals):
-            self.goals = tuple(still_open)
-
-    def _concerns(self, goal: OpenGoal, journey: Journey, facts: Facts, only: str | None) -> bool:
-        if only is not None and goal.run != only:
-            return False
-        return goal.key is None or facts.name is None or goal.key == key_in(facts.properties, journey.key)
+        """Count each open goal that is reached now, once."""
+        self.goals, done = goals.reached(self.goals, self.catalog, self.tenant, self.runs, facts, self.now, only)
+        for goal in done:
+            aim = self._journey(goal).goal
+            worth = None if aim is None else worth_of(facts.properties, aim.value)
+            self._note(
+                "goal", place.cause, journey=goal.journey, version=goal.version, run=goal.run,
+                detail={} if worth is None else {"value": worth},
+            )  # fmt: skip
 
     # Entries
 
@@ -236,10 +218,7 @@ class Turn:
             event=carried(properties),
         )
         self._remember_entry(slot)
-        if journey.goal is not None:
-            until_at = self.now + milliseconds(journey.goal.within)
-            goal = OpenGoal(run.id, journey.name, journey.version, until_at, key)
-            self.goals = (*self.goals, goal)[-MAX_GOALS:]
+        self.goals = goals.with_goal(self.goals, journey, run, self.now)
         self._note(
             "entered", place.cause, journey=journey.name, version=journey.version, run=run.id,
             detail={} if key is None else {"key": key},
@@ -409,7 +388,7 @@ class Turn:
         facts.sends = run.sends
         facts.here = run.sends.get(run.step)
         facts.answers = run.answers
-        if self.catalog.steered and self._is_paused(run.journey):
+        if self.catalog.steered and self._is_paused(run.journey, place.at):
             exit_on = self._journey(run).exit_on
             if exit_on is not None and exit_on.holds(facts):
                 self._move(run, place, lambda journey, run, place: machine.end(run, "exit_on", place))

@@ -6,8 +6,8 @@ import pytest
 
 from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt, where
 from engine.conditions import Goal
+from engine.goals import MAX_GOALS
 from engine.simulator import Simulate, SimulatedUser
-from engine.turn import MAX_GOALS
 
 GOAL = on("order_placed", where("total", ">", 0), within=days(3), value="total")
 
