@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 RESOLVE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header
 
+# Each process of the tests has a broker of its own, if it runs tests that want one: half a gigabyte.
+PROCESSES ?= 4
 ROUNDS ?= 20
 SECONDS ?= 60
 
@@ -29,7 +31,7 @@ run: $(INSTALLED) ## a small shop, live: server, journeys, customers and a mailb
 .PHONY: test
 test: lint ## lint, then all tests, against a real Kafka broker too
 	@echo "testing ..."
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(INSTALLED) ## how it is written and typed

@@ -60,6 +60,21 @@ def kafka_settings(kafka_bootstrap: str) -> Iterator[Kafka]:
     asyncio.run(_delete_topics(kafka_bootstrap, name))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary, where several run the tests, that there was no broker."""
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None and MISSING in session.config.stash:
+        told["no broker"] = session.config.stash[MISSING]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear it there."""
+    reason = getattr(node, "workeroutput", {}).get("no broker")
+    if reason is not None:
+        node.config.stash[MISSING] = reason
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say it where it cannot be overlooked if the Kafka tests were not run."""
     reason = config.stash.get(MISSING, None)
