@@ -43,6 +43,10 @@ LARGE_PIECE_BYTES = 1 << 20
 OPENING_ATTEMPTS = 20  # of a reader beside a writer; one is enough unless the writer makes a file just then
 
 
+class StoreDamaged(PartitionStopped):
+    """What is on the disk is not what was written. Where it can be made again, it need not be mended."""
+
+
 class KeyValueStore(Protocol):
     """The promises above, as methods."""
 
@@ -130,9 +134,9 @@ class RocksStore:
             raise _explained(path, error) from error
         try:
             store._check_format(format, read_only)
-        except BaseException:
+        except Exception as error:
             store.close()
-            raise
+            raise _explained(path, error) from error
         return store
 
     def get(self, family: str, key: bytes) -> bytes | None:
@@ -292,7 +296,7 @@ def _options(memory: Memory) -> Options:
 
 def _refuse_foreign_directory(path: Path) -> None:
     if not (path / "CURRENT").exists() and any(name.suffix == ".sst" for name in path.iterdir()):
-        raise PartitionStopped(
+        raise StoreDamaged(
             f"{path} is damaged: RocksDB's file CURRENT is missing. Restore a copy, or use another directory"
         )
 
@@ -314,7 +318,8 @@ def _explained(path: Path, error: BaseException) -> PartitionStopped:
     text = str(error)
     for words, advice in _ADVICE.items():
         if words in text:
-            return PartitionStopped(f"{path} {advice} [{text}]")
+            kind = StoreDamaged if words in _DAMAGE else PartitionStopped
+            return kind(f"{path} {advice} [{text}]")
     return PartitionStopped(f"{path}: RocksDB says: {text}")
 
 
@@ -330,10 +335,11 @@ _ADVICE = {
     "Operation not permitted": "may not be written by this user: change its owner, or use another data directory",
     "File exists": "is a file: give a directory",
     "Not a directory": "is a file: give a directory",
-    "No such file": "is damaged, a file is missing: restore a copy (on Kafka: delete the directory, it is rebuilt)",
-    "Corruption": "is damaged: check the disk and restore a copy (on Kafka: delete the directory, it is rebuilt)",
+    "No such file": "is damaged, a file is missing: restore a copy (on Kafka it is set aside and made anew)",
+    "Corruption": "is damaged: check the disk and restore a copy (on Kafka it is set aside and made anew)",
     "already closed": "was closed while in use: this is a bug",
 }
+_DAMAGE = ("No such file", "Corruption")
 
 
 class MemoryStore:

@@ -28,7 +28,7 @@ from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
 from engine.runtime import crash_points
 from engine.runtime.host import Batch, Fenced, PartitionStopped, Store
 from engine.runtime.kafka.pace import Pace
-from engine.runtime.kafka.partition_store import SOURCE, PartitionStore
+from engine.runtime.kafka.partition_store import SOURCE, PartitionStore, set_aside
 from engine.runtime.kafka.partitioner import partition_of
 from engine.runtime.kafka.recovery import recover
 from engine.runtime.kafka.topics import changelog_name, topic_name
@@ -89,6 +89,7 @@ class KafkaPartition:
         self._pause_seconds = 0.0
         self._committed_at = time.monotonic()
         self._woken = asyncio.Event()
+        self._failure: PartitionStopped | None = None  # found outside the loop, which is to hear of it
         self.commits = 0
 
     @property
@@ -101,12 +102,14 @@ class KafkaPartition:
         """Whom to wake, while the partition is open."""
         if self._store is None or not self._is_fenced_off:
             return None
-        return Sleepers((self._source.topic, self.number), self._store.timers, self._alarm)
+        return Sleepers((self._source.topic, self.number), self._store.timers, self._alarm, self._fail)
 
     # The loop's side
 
     async def poll(self, limit: int, timeout_seconds: float) -> Sequence[Record]:
         self._opened()
+        if self._failure is not None:
+            raise self._failure
         if self._pause_seconds:
             await asyncio.sleep(self._pause_seconds)
         records = await self._fetch(limit, timeout_seconds)
@@ -151,6 +154,7 @@ class KafkaPartition:
             self._is_fenced_off = True
         await self._seek(self._store)
         self._woken.clear()
+        self._failure = None
         self._pause_seconds = 0.0
 
     async def finish_commit(self, timeout_seconds: float) -> None:
@@ -169,12 +173,18 @@ class KafkaPartition:
             consumer.pause(self._source)  # what nobody takes would hold up the fetches of the others
         store, self._store = self._store, None
         if store is not None:
-            if self._is_fenced_off:
-                store.confirm(host_clock())
-            store.close()
+            with contextlib.suppress(PartitionStopped):  # a disk that is full or damaged: the changelog has it all
+                if self._is_fenced_off:
+                    store.confirm(host_clock())
+            with contextlib.suppress(PartitionStopped):
+                store.close()
         self._is_fenced_off = False
         self._alarm = Alarm()
         await self._writer.close()
+
+    def set_store_aside(self) -> Path:
+        """Put the store of a closed partition out of the way, so that it is made anew; return where it is now."""
+        return set_aside(self._process.directory / str(self.number))
 
     async def lag(self) -> int:
         """How many records are not folded yet, as far as the last fetch has told."""
@@ -186,6 +196,10 @@ class KafkaPartition:
         if self._returned <= folded and await consumer.position(source) >= high:
             return 0  # what is left are markers of transactions
         return max(0, int(high) - folded - 1)
+
+    def _fail(self, error: PartitionStopped) -> None:
+        self._failure = error
+        self._woken.set()
 
     def _opened(self) -> PartitionStore:
         if self._store is None:

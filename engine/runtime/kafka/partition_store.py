@@ -3,7 +3,7 @@
 The changelog decides, the store is a copy of it that can be made again. With the states it holds two stamps: through
 which offset of the source they go (written to the changelog, too, in the states' own transaction) and through which
 offset of the changelog. A store is thrown away and made anew where it may have missed a tombstone (the erased would come
-back) or belongs to something else.
+back) or belongs to something else; one that is damaged is set aside first, beside the new one.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.runtime.host import Batch
-from engine.runtime.store import Keyspace, Memory, RocksStore, Write
+from engine.runtime.store import Keyspace, Memory, RocksStore, StoreDamaged, Write
 from engine.runtime.timers import TimerIndex
 from schemas.records import Record
 
@@ -33,6 +33,7 @@ class PartitionStore:
         self.through = self._number(_THROUGH, -1)
         self.changelog = self._number(_CHANGELOG, -1)
         self.written_at = self._number(_WRITTEN_AT, 0)
+        self._belongs_to = store.get(META, _IDENTITY)
 
     @classmethod
     def open(
@@ -43,14 +44,28 @@ class PartitionStore:
         `identity` names what it belongs to: cluster, app, partition. One last written before `not_before` (ms) is
         thrown away. Raises PartitionStopped if the directory cannot be used.
         """
-        store = cls(RocksStore.open(path, (STATES, TIMERS, META), FORMAT, memory), has_timers)
-        reason = store._unusable_because(identity, not_before)
+        try:
+            store = cls._open(path, memory, has_timers)
+        except StoreDamaged as error:
+            reason = f"{error}; it is kept as {set_aside(path)}"
+        else:
+            reason = store._unusable_because(identity, not_before)
+            if reason:
+                store.close()
+                shutil.rmtree(path)
         if reason:
-            store._store.close()
-            shutil.rmtree(path)
-            store = cls(RocksStore.open(path, (STATES, TIMERS, META), FORMAT, memory), has_timers)
+            store = cls._open(path, memory, has_timers)
         store._store.write([(META, _IDENTITY, identity.encode())])
         return store, reason
+
+    @classmethod
+    def _open(cls, path: Path, memory: Memory, has_timers: bool) -> "PartitionStore":
+        store = RocksStore.open(path, (STATES, TIMERS, META), FORMAT, memory)
+        try:
+            return cls(store, has_timers)
+        except BaseException:
+            store.close()
+            raise
 
     def apply(self, batch: Batch, through: int, changelog: int, now_at: int) -> None:
         """Take over what a batch came to, at once, after its transaction was committed."""
@@ -107,12 +122,20 @@ class PartitionStore:
         return default if value is None else int(value)
 
     def _unusable_because(self, identity: str, not_before: int) -> str:
-        found = self._store.get(META, _IDENTITY)
+        found = self._belongs_to
         if found is not None and found.decode() != identity:
             return f"it belongs to {found.decode()}, not to {identity}"
         if self.changelog >= 0 and self.written_at < not_before:
             return "it was away for so long that it may have missed deletions"
         return ""
+
+
+def set_aside(path: Path) -> Path:
+    """Move a store out of the way, for whoever wants to know what became of it; return where to. The one before goes."""
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    return aside
 
 
 def _due_at(state: bytes | None) -> int | None:

@@ -31,6 +31,7 @@ from engine.runtime.kafka.transactions import BatchTooLarge
 from engine.runtime.kafka.wake_ups import BrokerClock, WakeUps
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
+from engine.runtime.store import StoreDamaged
 
 HEARTBEAT_MS = 1000
 # A loop is given this long to end what it has begun when its partition is taken away (a channel's calls), plus the
@@ -206,6 +207,11 @@ class Partitions:
                 await partition.close()
                 self._rejoin()
                 return
+            except StoreDamaged as error:
+                reason = str(error)
+                self._metrics.partition_failures.labels(self._work.topic).inc()
+                await partition.close()
+                _log.error("a store is damaged", **labels, reason=reason, kept_as=str(partition.set_store_aside()))
             except PartitionStopped as error:
                 _log.error("partition stopped", **labels, reason=str(error))
                 self._metrics.partition_stopped.labels(self._work.topic, str(partition.number)).set(1)

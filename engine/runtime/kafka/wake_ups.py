@@ -11,7 +11,7 @@ from time import time
 import msgspec
 import structlog
 
-from engine.runtime.host import Overloaded, Unavailable
+from engine.runtime.host import Overloaded, PartitionStopped, Unavailable
 from engine.runtime.intake import tenant_of
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.transactions import Content, Place
@@ -48,11 +48,12 @@ class BrokerClock:
 
 @dataclass(slots=True)
 class Sleepers:
-    """The timers of one partition, and who of it has been woken."""
+    """The timers of one partition, and who of it has been woken. `fail` is told why the timers cannot be read."""
 
     place: Place
     timers: TimerIndex
     alarm: Alarm
+    fail: Callable[[PartitionStopped], None]
 
 
 class WakeUps:
@@ -69,7 +70,11 @@ class WakeUps:
         now_at = self._clock.now_at()
         woken: list[tuple[Sleepers, Due]] = []
         for sleepers in partitions:
-            due = sleepers.timers.due(now_at, 2 * sleepers.alarm.limit)
+            try:
+                due = sleepers.timers.due(now_at, 2 * sleepers.alarm.limit)
+            except PartitionStopped as error:  # the others' sleepers are woken all the same
+                sleepers.fail(error)
+                continue
             woken += ((sleepers, each) for each in sleepers.alarm.choose(due, now_at))
             labels = (self._topic, str(sleepers.place[1]))
             self._metrics.timers_due.labels(*labels).set(len(due))
