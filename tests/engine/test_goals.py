@@ -44,16 +44,6 @@ def test_a_goal_is_reached_during_the_run(simulate: Simulate) -> None:
     assert user.step == "pause"  # A goal is counted; it ends nothing.
 
 
-def test_a_goal_is_counted_once(simulate: Simulate) -> None:
-    user = simulate(journey())
-    user.event("start")
-    user.event("order_placed", total=1)
-    user.event("order_placed", total=2)
-    user.event("order_placed", total=2, message_id="e2")
-    assert [worth for _, worth in reached(user)] == [1]
-    assert user.state.goals == ()
-
-
 def test_a_goal_is_reached_after_the_runs_end_as_long_as_its_time_lasts(simulate: Simulate) -> None:
     user = simulate(journey())
     user.event("start")

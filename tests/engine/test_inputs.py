@@ -193,19 +193,6 @@ def test_of_several_matches_the_first_in_written_order_wins(simulate: Simulate) 
     assert large.exits == ["vip"]
 
 
-def test_an_event_that_does_not_match_never_starts_a_wait_anew(simulate: Simulate) -> None:
-    user = simulate(waiting_for("patient", ("go", "gone")))
-    user.event("start")
-    due_at = user.runs[0].due_at
-    for _ in range(20):
-        user.wait(hours(1))
-        user.event("page_viewed")
-        user.identify(seen=True)
-    assert user.runs[0].due_at == due_at
-    user.wait(hours(4))
-    assert user.exits == ["silent"]
-
-
 def test_a_wait_counts_an_event_of_the_very_same_millisecond(simulate: Simulate) -> None:
     user = simulate(waiting_for("quick", ("go", "gone")))
     user.event("start")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from engine import Budget, Cap, Exit, Journey, JourneyError, Policy, QuietHours, Send, always, days, hours, minutes, on
+from engine import Budget, Cap, Exit, Journey, JourneyError, Policy, QuietHours, Send, always, days, hours, on
 from engine.local_time import to_local, zone
 from engine.policy import is_full, quiet_until, with_contact
 from engine.simulator import Simulate
@@ -142,20 +142,6 @@ def test_quiet_hours_always_end_in_the_future_and_outside_themselves(second: int
 
 
 # Caps
-
-
-def test_a_cap_rolls_so_an_hour_around_midnight_is_not_two_days(simulate: Simulate) -> None:
-    user = simulate(
-        Policy(version=1, caps=(Cap(1, days(1)),)), sends("a"), now=datetime(2026, 1, 5, 23, 59, tzinfo=UTC)
-    )
-    user.event("go")
-    user.wait(minutes(2))
-    user.event("go")
-    assert user.sent == ["email:a"]
-    assert user.reasons("blocked") == ["cap: at most 1 messages within 1 day"]
-    user.wait(days(1))
-    user.event("go")
-    assert len(user.sent) == 2
 
 
 def test_the_last_place_goes_to_the_highest_priority_of_the_same_input(simulate: Simulate) -> None:

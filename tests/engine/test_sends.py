@@ -335,27 +335,6 @@ def test_an_exit_can_be_a_receipt(simulate: Simulate) -> None:
     assert (user.sent, user.exits) == (["email:hello"], ["exit_on"])
 
 
-def test_two_runs_that_come_to_one_send_ask_for_a_message_each_under_ids_of_their_own(simulate: Simulate) -> None:
-    journey = Journey(
-        name="carts",
-        version=1,
-        entry=on("start"),
-        key="cart_id",
-        start="pause",
-        steps={
-            "pause": Delay(hours(1), then="send"),
-            "send": Send("email", template="hello", then="end"),
-            "end": Exit(),
-        },
-    )
-    user = simulate(journey)
-    user.event("start", cart_id="a")
-    user.event("start", cart_id="b")
-    user.wait(hours(1))
-    assert [message.event["cart_id"] for message in user.messages] == ["a", "b"]
-    assert len({message.id for message in user.messages}) == 2
-
-
 def test_a_message_carries_the_profile_as_it_was_when_it_was_asked_for(simulate: Simulate) -> None:
     user = simulate(sending(Send("email", template="hello", then="sent")), city="Lyon")
     user.event("start")

@@ -40,15 +40,6 @@ def test_what_was_due_before_the_pause_fires_although_it_is_folded_after_it(simu
     assert user.sent == ["email:v1"]
 
 
-def test_overdue_sends_do_not_flood_on_resume(simulate: Simulate) -> None:
-    user = simulate(reminder())
-    user.event("go")
-    user.control("reminder", "pause")
-    user.wait(days(3))
-    user.control("reminder", "resume")
-    assert (user.sent, user.reasons("blocked"), user.exits) == ([], ["late"], ["done"])
-
-
 def test_during_a_pause_nobody_enters_exits_still_happen_and_waits_do_not_end(simulate: Simulate) -> None:
     waiting = Journey(
         name="waiting", version=1, entry=on("go"), reentry=always, exit_on=on("bought"), start="wait",
@@ -193,15 +184,3 @@ def test_a_rollback_makes_the_older_version_current_again(simulate: Simulate) ->
     user.event("go")
     user.wait(hours(1))
     assert user.sent == ["email:v1"]
-
-
-def test_erasure_kills_runs_timers_and_state_and_leaves_a_mark(simulate: Simulate) -> None:
-    user = simulate(reminder())
-    user.event("go")
-    user.erase()
-    assert user.exits == ["erased"]
-    assert (user.profile, user.runs, earliest_due(user.state)) == ({}, (), None)
-    user.identify(email="ann@example.com")
-    user.event("go")
-    user.wait(days(2))
-    assert (user.profile, user.sent) == ({}, [])

@@ -92,22 +92,6 @@ def test_an_order_at_noon_does_not_save_a_wait_that_ended_at_eleven_although_the
     assert user.sent == ["email:cart_reminder"]
 
 
-def test_a_timer_due_at_the_very_time_of_an_event_fires_first(simulate: Simulate) -> None:
-    user = simulate(REMINDER)
-    user.event("cart_updated")
-    user.sleep(hours(1))
-    user.event("order_placed")
-    assert user.trail == ["cooldown", "remind", "done"]
-
-
-def test_an_event_a_millisecond_before_the_timer_is_in_time(simulate: Simulate) -> None:
-    user = simulate(REMINDER)
-    user.event("cart_updated")
-    user.sleep(hours(1) - timedelta(milliseconds=1))
-    user.event("order_placed")
-    assert user.exits == ["ordered"]
-
-
 def test_what_a_timer_leads_to_is_decided_with_the_profile_of_its_time_not_of_the_event_that_follows(
     simulate: Simulate,
 ) -> None:

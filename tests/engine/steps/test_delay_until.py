@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time
 import pytest
 from pydantic import ValidationError
 
-from engine import DelayUntil, Exit, Journey, Send, always, days, hours, on, value
+from engine import DelayUntil, Exit, Journey, Send, always, days, on, value
 from engine.local_time import to_local, zone
 from engine.simulator import Simulate, SimulatedUser
 
@@ -54,47 +54,12 @@ def test_a_user_without_a_zone_lives_in_utc_and_a_wrong_zone_is_none(simulate: S
         assert local(user, "UTC") == "2026-01-05T10:00"
 
 
-def test_a_time_in_the_spring_gap_becomes_the_first_instant_after_it(simulate: Simulate) -> None:
-    user = simulate(
-        journey(DelayUntil(at=time(2, 30), then="send")),
-        now=datetime(2026, 3, 28, 12, tzinfo=UTC),
-        timezone="Europe/Berlin",
-    )
-    user.event("go")
-    user.wait(days(2))
-    assert local(user, "Europe/Berlin") == "2026-03-29T03:00"
-
-
-def test_a_time_in_the_autumn_overlap_comes_once_the_first_of_the_two(simulate: Simulate) -> None:
-    user = simulate(
-        journey(DelayUntil(at=time(2, 30), then="send")),
-        now=datetime(2026, 10, 24, 12, tzinfo=UTC),
-        timezone="Europe/Berlin",
-    )
-    user.event("go")
-    user.wait(hours(20))
-    assert user.messages[-1].requested_at == int(datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp() * 1000)
-    assert len(user.messages) == 1
-
-
 def test_a_date_of_the_profile_moved_by_an_offset(simulate: Simulate) -> None:
     step = DelayUntil(date=value("profile.trial_ends"), offset=-days(3), at=time(9), if_past="exit", then="send")
     user = simulate(journey(step), trial_ends="2026-01-20", timezone="America/New_York")
     user.event("go")
     user.wait(days(30))
     assert local(user, "America/New_York") == "2026-01-17T09:00"
-
-
-@pytest.mark.parametrize(
-    ("if_past", "sent", "exits"),
-    [("continue", 1, ["done"]), ("exit", 0, ["the date has passed"]), ("missed", 0, ["missed"])],
-)
-def test_a_date_that_has_passed_does_what_was_said_and_never_sends_by_itself(
-    simulate: Simulate, if_past: str, sent: int, exits: list[str]
-) -> None:
-    user = simulate(journey(DelayUntil(date=value("event.when"), if_past=if_past, then="send")))
-    user.event("go", when="2025-12-31")
-    assert (len(user.sent), user.exits) == (sent, exits)
 
 
 def test_what_is_no_date_goes_its_own_way(simulate: Simulate) -> None:
@@ -104,16 +69,6 @@ def test_what_is_no_date_goes_its_own_way(simulate: Simulate) -> None:
         user.event("go", when=nonsense)
     user.event("go")
     assert user.exits == ["missed"] * 6
-
-
-def test_the_twenty_ninth_of_february_is_a_date_when_there_is_one(simulate: Simulate) -> None:
-    step = DelayUntil(date=value("event.when"), if_past="exit", if_missing="missed", then="send")
-    user = simulate(journey(step), now=datetime(2028, 1, 1, tzinfo=UTC))
-    user.event("go", when="2028-02-29")
-    user.wait(days(60))
-    assert local(user, "UTC") == "2028-02-29T00:00"
-    user.event("go", when="2029-02-29")
-    assert user.exits[-1] == "missed"
 
 
 def test_the_target_is_captured_on_arrival(simulate: Simulate) -> None:
