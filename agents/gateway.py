@@ -10,6 +10,7 @@ import uvloop
 
 from agents.channels.link_routes import link_routes
 from agents.channels.links import SECRET_BYTES
+from agents.collecting import spare_what_is_there
 from agents.ingress.application import make_app, wall_clock
 from agents.listening import answering, take_port, url_of
 from agents.server import Say, ServerFailed
@@ -43,6 +44,7 @@ async def _serve(settings: Settings, say: Say) -> None:
             async with answering(app, port):
                 say(f"HTTP      {url_of(port)}")
                 say(f"Kafka     {settings.kafka.bootstrap}, topics {settings.kafka.prefix}.*")
+                spare_what_is_there()
                 say("ready; Ctrl-C stops")
                 await stop.wait()
                 say("stopping: requests under way are answered")

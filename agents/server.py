@@ -26,6 +26,7 @@ from agents.channels.link_routes import link_routes
 from agents.channels.pacing import Pace
 from agents.channels.roster import CHANNELS, make_channel
 from agents.channels.smtp import SmtpServer
+from agents.collecting import spare_what_is_there
 from agents.folder import Folder, read_folder
 from agents.ingress.application import make_app, wall_clock
 from agents.keys import kept_secret, with_kept_secrets
@@ -87,6 +88,7 @@ def run(settings: Settings, say: Say, *, accept_clock: bool = False) -> None:
 async def _serve(settings: Settings, say: Say, accept_clock: bool) -> None:
     with stop_signals() as stop:
         async with running(settings, say, accept_clock=accept_clock) as server:
+            spare_what_is_there()
             say("ready; Ctrl-C stops")
             await server.until(stop)
             say("stopping: what was accepted is folded, deliveries under way end")

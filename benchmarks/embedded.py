@@ -7,6 +7,7 @@ the log is read: the commands must be exactly those that the accepted events ask
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,6 @@ from engine.runtime.embedded.host import EmbeddedHost
 from schemas.outputs import Message
 
 KEY = "bench-key"
-PORT = 18_431
 JOURNEY = """
 from engine import Exit, Journey, Send, always, on
 
@@ -40,22 +40,23 @@ journey = Journey(
 
 def measure(seconds: float, repeats: int) -> list[Figure]:
     """Return throughput in batches of 100 and one by one, latencies at half of that, CPU per event and memory."""
-    rates, rates_alone, cpu, memory = [], [], [], []
+    rates, rates_alone, cpu, cpu_alone, memory = [], [], [], [], []
     latencies: dict[str, list[float]] = {"p50": [], "p99": [], "alone p50": [], "alone p99": []}
     commands: dict[str, list[float]] = {"p50": [], "p99": []}
     for _ in range(repeats):
-        with _server() as (process, folder):
-            batches, spent = _load(process, int(seconds * 300), 100, connections=8)
+        with _server() as (process, port, folder):
+            batches, spent = _load(process, port, int(seconds * 300), 100, connections=8)
             rates.append(batches["accepted"] / batches["seconds"])
             cpu.append(spent * 1e6 / batches["accepted"])
-            singles, _ = _load(process, int(seconds * 5000), 1, connections=64, seed=2)
+            singles, spent = _load(process, port, int(seconds * 5000), 1, connections=64, seed=2)
             rates_alone.append(singles["accepted"] / singles["seconds"])
+            cpu_alone.append(spent * 1e6 / singles["accepted"])
             half = rates[-1] / 2 / 100
-            paced, _ = _load(process, int(seconds * half), 100, connections=16, per_second=half, seed=3)
+            paced, _ = _load(process, port, int(seconds * half), 100, connections=16, per_second=half, seed=3)
             latencies["p50"].append(quantile(paced["latencies"], 0.5) * 1000)
             latencies["p99"].append(quantile(paced["latencies"], 0.99) * 1000)
             half = rates_alone[-1] / 2
-            alone, _ = _load(process, int(seconds * half), 1, connections=64, per_second=half, seed=4)
+            alone, _ = _load(process, port, int(seconds * half), 1, connections=64, per_second=half, seed=4)
             latencies["alone p50"].append(quantile(alone["latencies"], 0.5) * 1000)
             latencies["alone p99"].append(quantile(alone["latencies"], 0.99) * 1000)
             memory.append(resident_bytes(process.pid) / 1e6)
@@ -68,6 +69,7 @@ def measure(seconds: float, repeats: int) -> list[Figure]:
         Figure("events a second in batches of 100", "ev/s", rates, 25_000, lower=False),
         Figure("single-event requests a second", "req/s", rates_alone, 5_000, lower=False),
         Figure("CPU of the server per event, in batches of 100", "us", cpu),
+        Figure("CPU of the server per single-event request", "us", cpu_alone),
         Figure("answer at half load, batches of 100, p50", "ms", latencies["p50"]),
         Figure("answer at half load, batches of 100, p99", "ms", latencies["p99"], 50),
         Figure("answer at half load, single events, p50", "ms", latencies["alone p50"]),
@@ -79,33 +81,41 @@ def measure(seconds: float, repeats: int) -> list[Figure]:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def _server() -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
     with TemporaryDirectory(prefix="equeengage-bench-") as folder:
         journeys = Path(folder, "journeys")
         (journeys / "templates").mkdir(parents=True)
         (journeys / "bench.py").write_text(JOURNEY)
         (journeys / "templates" / "cart.html").write_text("<p>{{ event.items }}</p>")
         data = Path(folder, "data")
+        port = _free_port()
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("equeengage")), "serve", "--data", str(data), "--port", str(PORT),
+            [str(Path(sys.executable).with_name("equeengage")), "serve", "--data", str(data), "--port", str(port),
              "--journeys", str(journeys)],
             env={"EQUEENGAGE_WRITE_KEYS": f"bench:{KEY}", "PATH": "/usr/bin:/bin"},
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            _wait_until_ready(process)
-            yield process, data
+            _wait_until_ready(process, port)
+            yield process, port, data
         finally:
             if process.poll() is None:
                 _stop(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
+def _free_port() -> int:
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        number: int = port.getsockname()[1]
+        return number
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
     for _ in range(200):
         if process.poll() is not None:
             raise SystemExit("the server did not start")
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/readyz", timeout=1).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
             return
         except OSError:
             time.sleep(0.1)
@@ -113,12 +123,18 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
 
 
 def _load(
-    process: subprocess.Popen[bytes], requests: int, batch: int, connections: int, per_second: float = 0, seed: int = 1
+    process: subprocess.Popen[bytes],
+    port: int,
+    requests: int,
+    batch: int,
+    connections: int,
+    per_second: float = 0,
+    seed: int = 1,
 ) -> tuple[dict[str, Any], float]:
     """Run the load in a process of its own; return what it says and the CPU seconds the server spent meanwhile."""
     before = cpu_seconds(process.pid)
     load = subprocess.run(
-        [sys.executable, "-m", "benchmarks.http_load", "--port", str(PORT), "--key", KEY, "--requests", str(requests),
+        [sys.executable, "-m", "benchmarks.http_load", "--port", str(port), "--key", KEY, "--requests", str(requests),
          "--batch", str(batch), "--connections", str(connections), "--per-second", str(per_second),
          "--seed", str(seed)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,

@@ -1,8 +1,9 @@
 """Load for the HTTP ingress from a process of its own: `python -m benchmarks.http_load --help`.
 
-The bodies are made before the clock starts, and HTTP is spoken by hand, so that the client costs the two shared cores as
-little as possible. Closed loop (as fast as answers come) for throughput; open loop (requests are due at fixed times, and
-their latency counts from then, answered or not) for latency, so that a stall isn't hidden by the client waiting for it.
+The bodies are made before the clock starts, and HTTP is spoken by hand on bare protocols, so that the client costs the two
+shared cores as little as possible. Closed loop (as fast as answers come) for throughput; open loop (requests are due at
+fixed times, and their latency counts from then, answered or not) for latency, so that a stall isn't hidden by the client
+waiting for it.
 """
 
 import argparse
@@ -11,18 +12,24 @@ import json
 import random
 import time
 from base64 import b64encode
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
+
+import uvloop
 
 NAMES = ("page_viewed", "page_viewed", "product_viewed", "product_viewed", "searched", "cart_updated")
 
 
 @dataclass
 class Load:
-    """What was sent and how it was answered. `latencies` in seconds."""
+    """What was sent and how it was answered. `latencies` and `cpu` in seconds."""
 
     accepted: int = 0
     refused: int = 0
     seconds: float = 0.0
+    cpu: float = 0.0  # of the load itself
     latencies: list[float] = field(default_factory=list)
 
 
@@ -59,65 +66,119 @@ def _event(dice: random.Random, users: int) -> dict[str, object]:
     }
 
 
+class _Connection(asyncio.Protocol):
+    """One connection, with one request on it at a time. `answered(connection, ok)` is called for each."""
+
+    def __init__(self, answered: "Callable[[_Connection, bool], None]") -> None:
+        self._answered = answered
+        self._transport: asyncio.Transport
+        self._received = b""
+        self._usual = 0  # the size of a whole answer 200; they are all alike
+        self.due = 0.0  # of the request under way
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def send(self, request: bytes, due: float) -> None:
+        self.due = due
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._received or len(data) != self._usual:
+            data = self._received = self._received + data
+            head, end, body = data.partition(b"\r\n\r\n")
+            if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+                return
+            self._received = b""
+        ok = data.startswith(b"HTTP/1.1 200")
+        if ok:
+            self._usual = len(data)
+        self._answered(self, ok)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.due:
+            raise SystemExit("the server has closed a connection with a request under way")
+
+    def close(self) -> None:
+        self.due = 0.0
+        self._transport.close()
+
+
 async def closed(port: int, requests: list[bytes], connections: int, batch: int) -> Load:
     """Send each request as soon as a connection is free."""
     load = Load()
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
     queue = iter(requests)
-    began = time.perf_counter()
+    clock = time.perf_counter
 
-    async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for request in queue:
-            sent = time.perf_counter()
-            await _ask(reader, writer, request, load, batch)
-            load.latencies.append(time.perf_counter() - sent)
-        writer.close()
-        await writer.wait_closed()
+    def answered(connection: _Connection, ok: bool) -> None:
+        now = clock()
+        load.latencies.append(now - connection.due)
+        if ok:
+            load.accepted += batch
+        else:
+            load.refused += batch
+        request = next(queue, None)
+        if request is not None:
+            connection.send(request, now)
+        elif len(load.latencies) == len(requests):
+            done.set_result(None)
 
-    await asyncio.gather(*(work() for _ in range(connections)))
-    load.seconds = time.perf_counter() - began
+    opened = await _open(port, min(connections, len(requests)), answered)
+    began, spent = clock(), time.process_time()
+    for connection in opened:
+        connection.send(next(queue), clock())
+    await done
+    load.seconds, load.cpu = clock() - began, time.process_time() - spent
+    for connection in opened:
+        connection.close()
     return load
 
 
 async def paced(port: int, requests: list[bytes], connections: int, batch: int, per_second: float) -> Load:
-    """Send request n at n / per_second, whatever became of those before."""
+    """Send request n at n / per_second, whatever became of those before; it waits where no connection is free."""
     load = Load()
-    queue: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue()
-    began = time.perf_counter()
+    done = asyncio.get_running_loop().create_future()
+    waiting: deque[tuple[float, bytes]] = deque()
+    free: list[_Connection] = []
 
-    async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (item := await queue.get()) is not None:
-            await _ask(reader, writer, item[1], load, batch)
-            load.latencies.append(time.perf_counter() - item[0])
-        writer.close()
-        await writer.wait_closed()
+    def answered(connection: _Connection, ok: bool) -> None:
+        load.latencies.append(time.perf_counter() - connection.due)
+        if ok:
+            load.accepted += batch
+        else:
+            load.refused += batch
+        if waiting:
+            due, request = waiting.popleft()
+            connection.send(request, due)
+        else:
+            free.append(connection)
+        if len(load.latencies) == len(requests):
+            done.set_result(None)
 
-    workers = [asyncio.create_task(work()) for _ in range(connections)]
+    opened = await _open(port, connections, answered)
+    free += opened
+    began, spent = time.perf_counter(), time.process_time()
     for number, request in enumerate(requests):
         due = began + number / per_second
         if (pause := due - time.perf_counter()) > 0:
             await asyncio.sleep(pause)
-        queue.put_nowait((due, request))
-    for _ in workers:
-        queue.put_nowait(None)
-    await asyncio.gather(*workers)
-    load.seconds = time.perf_counter() - began
+        if free:
+            free.pop().send(request, due)
+        else:
+            waiting.append((due, request))
+    await done
+    load.seconds, load.cpu = time.perf_counter() - began, time.process_time() - spent
+    for connection in opened:
+        connection.close()
     return load
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, load: Load, batch: int
-) -> None:
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-    if length:
-        await reader.readexactly(length)
-    if head.startswith(b"HTTP/1.1 200"):
-        load.accepted += batch
-    else:
-        load.refused += batch
+async def _open(port: int, count: int, answered: Callable[[_Connection, bool], None]) -> list[_Connection]:
+    loop = asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: _Connection(answered), "127.0.0.1", port) for _ in range(count)]
+    return [connection for _, connection in made]
 
 
 def main() -> None:
@@ -135,11 +196,9 @@ def main() -> None:
     arguments = parser.parse_args()
     requests = make_requests(arguments.requests, arguments.batch, arguments.key, arguments.users, arguments.seed)
     if arguments.per_second:
-        load = asyncio.run(
-            paced(arguments.port, requests, arguments.connections, arguments.batch, arguments.per_second)
-        )
+        load = uvloop.run(paced(arguments.port, requests, arguments.connections, arguments.batch, arguments.per_second))
     else:
-        load = asyncio.run(closed(arguments.port, requests, arguments.connections, arguments.batch))
+        load = uvloop.run(closed(arguments.port, requests, arguments.connections, arguments.batch))
     print(json.dumps(vars(load)))
 
 
