@@ -23,7 +23,7 @@ class TemporaryFailure(Exception):  # noqa: N818 - the field's word
 class PermanentFailure(Exception):  # noqa: N818 - the field's word
     """The provider will never take this message.
 
-    `bounced` says that the address itself does not work; `gone` that the receiver wants nothing more at all.
+    `bounced` says that the address itself does not work; `gone` that nothing may go to it any more: it is suppressed.
     """
 
     def __init__(self, reason: str, bounced: bool = False, gone: bool = False) -> None:

@@ -399,7 +399,7 @@ class ChannelPartition:
         self._count(conclusion)
 
     def _suppress(self, message: Message, reason: str, now: int) -> NewRecord:
-        """The receiver said that it is gone: nothing more goes there until an operator takes the suppression away."""
+        """Nobody is there, or wants anything: no more goes to this address on this channel; others aren't touched."""
         target = self._channel.target(message)
         key = f"{message.tenant}:{message.channel}:all:{target}"
         _log.warning("a receiver is gone and gets nothing more", suppression=key, tenant=message.tenant, reason=reason)

@@ -178,3 +178,39 @@ async def test_an_unknown_user_bounces(stage: Stage, mailbox: tuple[Mailbox, Smt
         await until(lambda: len(stage.receipts()) == 2)
     await email.close()
     assert set(stage.receipts()) == {("r1:1", "bounced"), ("r2:1", "bounced")}
+
+
+async def test_an_address_where_nobody_is_gets_nothing_more_and_the_same_user_elsewhere_does(
+    stage: Stage, mailbox: tuple[Mailbox, SmtpServer]
+) -> None:
+    box, server = mailbox
+    email = channel(server)
+    box.answer_to_recipient = "550 5.1.1 no such user"
+    async with stage.delivering(email):
+        await stage.ask(command(address="Ada@shop.test"))
+        await until(stage.receipts)
+    [record] = stage.records("suppressions")
+    assert record.key == b"shop:email:all:ada@shop.test"
+    await stage.restart()
+    box.answer_to_recipient = "250 OK"
+    later = [command(2, user="u1", address="ada@shop.test", transactional=True), command(3, user="u1")]
+    async with stage.delivering(email):
+        await stage.ask(*later)
+        await until(lambda: len(stage.receipts()) == 3)
+    await email.close()
+    assert set(stage.receipts()) == {("r1:1", "bounced"), ("r2:1", "dropped"), ("r3:1", "accepted")}
+    assert box.recipients == ["u3@example.com"]
+
+
+async def test_a_server_that_refuses_everybody_without_saying_why_costs_no_address(
+    stage: Stage, mailbox: tuple[Mailbox, SmtpServer]
+) -> None:
+    box, server = mailbox
+    email = channel(server)
+    box.answer_to_recipient = "550 relay not permitted"
+    async with stage.delivering(email):
+        await stage.ask(command())
+        await until(stage.receipts)
+    await email.close()
+    assert stage.receipts() == [("r1:1", "bounced")]
+    assert list(stage.records("suppressions")) == []

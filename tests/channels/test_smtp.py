@@ -46,17 +46,21 @@ async def test_a_connection_the_server_has_closed_meanwhile_is_replaced() -> Non
 
 
 @pytest.mark.parametrize(
-    ("answer", "bounced"),
+    ("answer", "bounced", "gone"),
     [
-        ("550 5.1.1 no such user", True),
-        ("550 no such user", True),
-        ("553 mailbox name not allowed", True),
-        ("550 5.7.1 we don't like you", False),
-        ("550 5.2.1 mailbox closed", True),
-        ("552 5.2.2 mailbox full", False),
+        ("550 5.1.1 no such user", True, True),
+        ("550 5.1.2 no such domain", True, False),
+        ("550 5.1.8 the sender's domain is unknown", False, False),
+        ("550 no such user", True, False),
+        ("553 mailbox name not allowed", True, False),
+        ("550 5.7.1 we don't like you", False, False),
+        ("550 5.2.1 mailbox closed", True, True),
+        ("552 5.2.2 mailbox full", False, False),
     ],
 )
-async def test_a_refused_recipient_is_permanent_and_the_connection_goes_on(answer: str, bounced: bool) -> None:
+async def test_a_refused_recipient_is_permanent_and_the_connection_goes_on(
+    answer: str, bounced: bool, gone: bool
+) -> None:
     mailbox = Mailbox()
     async with mail_server(mailbox) as server:
         pool = SmtpPool(server, 1)
@@ -66,7 +70,7 @@ async def test_a_refused_recipient_is_permanent_and_the_connection_goes_on(answe
         mailbox.answer_to_recipient = "250 OK"
         await pool.send("a@shop.test", "b@shop.test", MAIL)
         await pool.close()
-    assert failure.value.bounced is bounced
+    assert (failure.value.bounced, failure.value.gone) == (bounced, gone)
     assert mailbox.connections == 1
 
 
