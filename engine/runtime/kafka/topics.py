@@ -26,6 +26,9 @@ TOMBSTONES_KEPT = timedelta(days=7)
 LOG_KEPT = timedelta(days=7)
 RECORDS_OF_WHAT_HAPPENED_KEPT = timedelta(days=90)  # the journal, and what was parked
 
+# One user may remember 256 occurrences of each of 256 things: 1.3 MB, more than a topic takes unless it is told to.
+LARGEST_STATE_BYTES = 4 << 20
+
 VISIBLE_WITHIN_SECONDS = 30.0
 
 
@@ -67,6 +70,7 @@ def needed(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[Topic]:
     stamped = {"message.timestamp.type": "LogAppendTime"}
     compacted = {"cleanup.policy": "compact"}
     table = {"delete.retention.ms": _ms(TOMBSTONES_KEPT), "segment.bytes": str(50 << 20)}
+    states = {"max.message.bytes": str(LARGEST_STATE_BYTES)}
     log = {"retention.ms": _ms(LOG_KEPT)}
     story = {"retention.ms": _ms(RECORDS_OF_WHAT_HAPPENED_KEPT)}
 
@@ -84,7 +88,7 @@ def needed(settings: Kafka, channels: Iterable[str] = CHANNELS) -> list[Topic]:
         topic(topic_name(settings, "suppressions"), compacted, table),
         topic(topic_name(settings, "events.invalid"), {}, story),
         topic(topic_name(settings, "dead-letters"), {}, story),
-        *(topic(changelog_name(settings, work), compacted, table) for work in ["users", *names]),
+        *(topic(changelog_name(settings, work), compacted, table | states) for work in ["users", *names]),
     ]
 
 
