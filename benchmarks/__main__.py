@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.folder import read_folder
 from benchmarks import backtest, embedded, handle, kafka_worker, waiting
+from benchmarks.contenders import contest
 from benchmarks.figures import Figure, report
 
 RESULTS = Path("build/benchmarks/results.json")
@@ -24,20 +25,25 @@ def main() -> None:
         ),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("only", nargs="*", help=f"which of {', '.join(parts)}; all if left out")
+    parser.add_argument("parts", nargs="*", help=f"which of {', '.join(parts)}, contenders; all if left out")
     parser.add_argument("--repeats", type=int, default=5, help="how often each is measured; the median counts")
+    parser.add_argument("--only", default="", help="which contenders, with commas between them; all if left out")
     parser.add_argument("--seconds", type=float, default=8, help="about how long each load lasts")
     parser.add_argument("--runs", type=int, default=1_000_000, help="how many runs wait")
-    parser.add_argument("--events", type=int, default=400_000, help="how many events the Kafka worker works through")
+    parser.add_argument("--events", type=int, default=400_000, help="how many events work on Kafka is measured with")
     parser.add_argument("--recorded", type=int, default=1_000_000, help="how many recorded events a backtest plays")
     parser.add_argument("--partitions", type=int, default=24, help="of the topics on Kafka")
     given = parser.parse_args()
-    logging.disable(logging.WARNING)  # aiokafka tells of every retry while new topics find their leaders
-    if unknown := set(given.only) - parts.keys():
-        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    for name in given.only or parts:
-        title, measure = parts[name]
-        report(title, measure(given), RESULTS)
+    logging.disable(logging.ERROR)  # aiokafka tells of every retry while new topics find their leaders
+    if unknown := set(given.parts) - {*parts, "contenders"}:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}, contenders")
+    for name in given.parts or [*parts, "contenders"]:
+        if name == "contenders":
+            only = [each for each in given.only.split(",") if each]
+            contest.hold(contest.Options(only, given.events, given.repeats))
+        else:
+            title, measure = parts[name]
+            report(title, measure(given), RESULTS)
 
 
 if __name__ == "__main__":

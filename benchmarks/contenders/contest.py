@@ -1,0 +1,144 @@
+"""The contest: every contender in turn on the same events, several times, each run checked; benchmarks/results.json.
+
+A contender that cannot be made ready, fails, or writes other commands than those expected gets no number, and the reason
+instead. Results are kept contender by contender, so that the contest can be ended at any time, and taken up again with
+`--only`.
+"""
+
+import asyncio
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.contenders import cluster, ours, results, run
+from benchmarks.contenders.entrants import CONTENDERS, Contender, NotReady, Place
+from benchmarks.contenders.expected import Fold
+from benchmarks.contenders.work import BEGIN_AT, Given, events
+
+EVENTS, FULL_EVENTS, USERS_PER_EVENT = 400_000, 4_000_000, 0.25
+PARTITIONS = 24
+# What a run may take: a minute to start and to stop, and half a millisecond an event.
+STARTS_WITHIN_SECONDS, EVENT_WITHIN_SECONDS = 60.0, 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`only`: names of contenders; all, if it is empty."""
+
+    only: Sequence[str] = ()
+    count: int = EVENTS
+    repeats: int = 3
+    latency: bool = True
+
+
+def hold(options: Options) -> None:
+    """Measure the contenders and print the table. Ends the program in one line if a name is unknown."""
+    if unknown := set(options.only) - {contender.name for contender in CONTENDERS}:
+        names = ", ".join(contender.name for contender in CONTENDERS)
+        raise SystemExit(f"there is no contender {', '.join(sorted(unknown))}; there are {names}")
+    chosen = [contender for contender in CONTENDERS if not options.only or contender.name in options.only]
+    with (
+        TemporaryDirectory(prefix="equeengage-contest-") as folder,
+        cluster.running(Path(folder, "broker")) as bootstrap,
+        _progress() as progress,
+    ):
+        contest = _Contest(Path(folder), bootstrap, options, progress)
+        for contender in chosen:
+            asyncio.run(contest.measure(contender))
+    print(results.table(results.read()))
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"),
+                  TimeElapsedColumn(), transient=False) as progress:  # fmt: skip
+        yield progress
+
+
+class _Contest:
+    """One broker and what has been written to it so far."""
+
+    def __init__(self, folder: Path, bootstrap: str, options: Options, progress: Progress) -> None:
+        self.folder, self.bootstrap, self.options, self.progress = folder, bootstrap, options, progress
+        self.written: dict[int, str] = {}  # topics by their number of events
+        self.expected: dict[int, Fold] = {}
+
+    async def measure(self, contender: Contender) -> None:
+        """Run one contender as often as asked for, and keep what came of it."""
+        count = self.options.count // contender.share
+        task = self.progress.add_task(contender.name, total=count * self.options.repeats)
+        measured: list[run.Measured] = []
+        reason = ""
+        try:
+            await asyncio.to_thread(contender.prepare)
+            for number in range(self.options.repeats):
+                self.progress.update(task, description=f"{contender.name} {number + 1}/{self.options.repeats}: writing")
+                place = await self._place(contender, number, count)
+                self.progress.update(task, description=f"{contender.name} {number + 1}/{self.options.repeats}")
+
+                def tell(folded: int, before: int = number * count) -> None:
+                    self.progress.update(task, completed=before + folded)
+
+                patience = STARTS_WITHIN_SECONDS + count * contender.share * EVENT_WITHIN_SECONDS
+                expected = self.expected[count].commands
+                broker = self.folder / "broker"
+                measured.append(await run.drain(contender, place, count, expected, broker, patience, tell))
+        except (NotReady, run.Failed) as failure:
+            reason = str(failure)
+        done = count * (len(measured) if reason else self.options.repeats)
+        self.progress.update(task, description=f"{contender.name}: {reason or 'done'}", completed=done)
+        results.keep(_row(contender, count, measured, reason))
+
+    async def _place(self, contender: Contender, number: int, count: int) -> Place:
+        """Return where a run is to happen, with the events written there."""
+        app, data = f"{contender.name}-{number}", self.folder / f"{contender.name}-{number}"
+        if contender.ours:
+            place = ours.place(self.bootstrap, app, data, PARTITIONS)
+            await cluster.create(self.bootstrap, [place.topic], PARTITIONS)
+            await self._write(place.topic, count, ours.activations())
+            await ours.prepare(place)
+            return place
+        if count not in self.written:
+            topic = f"events-{count}"
+            await cluster.create(self.bootstrap, [topic], PARTITIONS)
+            await self._write(topic, count)
+            self.written[count] = topic
+        place = Place(self.bootstrap, self.written[count], f"{app}-commands", app, data, PARTITIONS)
+        await cluster.create(self.bootstrap, [place.commands], PARTITIONS)
+        for suffix, configuration in contender.topics.items():
+            await cluster.create(self.bootstrap, [f"{app}{suffix}"], PARTITIONS, **configuration)
+        return place
+
+    async def _write(self, topic: str, count: int, head: Sequence[bytes] = ()) -> None:
+        records: Iterator[Given] = events(count, int(count * USERS_PER_EVENT))
+        if count not in self.expected:
+            fold = self.expected[count] = Fold()
+            records = _folded(records, fold)
+        await cluster.write(self.bootstrap, topic, PARTITIONS, records, head, BEGIN_AT)
+
+
+def _folded(records: Iterator[Given], fold: Fold) -> Iterator[Given]:
+    for record in records:
+        fold.feed([record])
+        yield record
+
+
+def _row(contender: Contender, count: int, measured: Sequence[run.Measured], reason: str) -> results.Row:
+    row: results.Row = {"contender": contender.name, "mode": contender.mode, "events": count}
+    try:
+        row["versions"] = dict(contender.versions())
+    except (OSError, LookupError):  # what isn't installed has no version
+        row["versions"] = {}
+    if reason:
+        return {**row, "verified": False, "reason": reason}
+    every = [asdict(each) for each in measured]
+    values = {name: [each[name] for each in every if not math.isnan(each[name])] for name in every[0]}
+    medians = {name: round(statistics.median(found), 2) for name, found in values.items() if found}
+    ranges = {name: [round(min(found), 2), round(max(found), 2)] for name, found in values.items() if found}
+    return {**row, "verified": True, "repeats": len(measured), **medians, "ranges": ranges}

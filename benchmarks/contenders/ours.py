@@ -1,0 +1,93 @@
+"""How our own worker takes part: `equeengage worker` as anybody runs it, journal included."""
+
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.contenders import cluster
+from benchmarks.contenders.entrants import Place, environment
+from benchmarks.contenders.work import BEGIN_AT, TENANTS, journey
+from engine.runtime.kafka import topics
+from engine.runtime.publish import plan
+from engine.runtime.settings import Kafka
+from schemas.definitions import Definition
+
+TEMPLATES = {"thanks": {"text": "Thank you."}, "thanks_gold": {"text": "Thank you, and here is more."}}
+CHANNELS = (*topics.CHANNELS, "bench")
+
+
+class _Nothing:
+    """No definitions are published yet."""
+
+    def find(self, key: str) -> Definition | None:
+        return None
+
+    async def wait(self, key: str) -> Definition:
+        raise NotImplementedError
+
+    def all(self) -> list[Definition]:
+        return []
+
+
+def place(bootstrap: str, app: str, data: Path, partitions: int) -> Place:
+    return Place(bootstrap, f"{app}.events", f"{app}.messages.bench", app, data, partitions)
+
+
+def activations() -> list[bytes]:
+    """What stands at the head of each partition of `events`: the journey becomes active for all tenants."""
+    return [
+        msgspec.json.encode(each) for each in plan(TENANTS, [journey], TEMPLATES, _Nothing(), now=BEGIN_AT).activations
+    ]
+
+
+async def prepare(place: Place) -> None:
+    """Publish the definitions and make every topic but `events`, which is there already and now dated by the broker."""
+    await cluster.stamp_from_now_on(place.bootstrap, place.topic)
+    await topics.create(_settings(place), CHANNELS)
+    producer = AIOKafkaProducer(bootstrap_servers=place.bootstrap, acks="all")
+    await producer.start()
+    publication = plan(TENANTS, [journey], TEMPLATES, _Nothing(), now=BEGIN_AT)
+    for record in publication.records(place.partitions):
+        if record.topic != "events":
+            await producer.send(topics.topic_name(_settings(place), record.topic), record.value, record.key)
+    await producer.flush()
+    await producer.stop()
+
+
+def command(place: Place, metrics_port: int) -> list[str]:
+    worker = str(Path(sys.executable).with_name("equeengage"))
+    return [worker, "worker", "--data", str(place.data), "--metrics-port", str(metrics_port)]
+
+
+def settings(place: Place) -> Mapping[str, str]:
+    """The events of a backlog carry the times of days long past, so the operator agrees to that."""
+    return {
+        **environment(),
+        "EQUEENGAGE_KAFKA__BOOTSTRAP": place.bootstrap,
+        "EQUEENGAGE_KAFKA__PREFIX": place.app,
+        "EQUEENGAGE_KAFKA__APP": place.app,
+        "EQUEENGAGE_KAFKA__PARTITIONS": str(place.partitions),
+        "EQUEENGAGE_KAFKA__ACCEPT_CREATE_TIME": "true",
+        "EQUEENGAGE_LOG_LEVEL": "warning",
+    }
+
+
+def folded(metrics_port: int) -> int:
+    """Ask the worker how many events it has folded; 0 while it doesn't answer yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0
+    counts = [line for line in lines if line.startswith("equeengage_inputs_folded_total") and 'kind="event"' in line]
+    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
+
+
+def _settings(place: Place) -> Kafka:
+    return Kafka.model_validate(
+        {"bootstrap": place.bootstrap, "prefix": place.app, "app": place.app, "partitions": place.partitions}
+    )
