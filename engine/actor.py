@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from engine.catalog import Catalog
 from engine.due import earliest_due
+from engine.passing import passes_by, remember
 from engine.turn import Turn
 from schemas.inputs import Entered, Erased, Event, Granted, Input, Receipt, Resumed, UserInput
 from schemas.outputs import JournalEntry, Message
@@ -53,6 +54,10 @@ def handle(
     """Fold one input into a user. Raises InvalidInput if the input must not be folded; nothing has changed then."""
     if user.erased:
         return Handled(user, older)
+    if type(input) is Event and passes_by(input, user, catalog, tenant, now):
+        passed = remember(input, user, now, older)
+        if passed is not None:
+            return Handled(*passed)
     turn = Turn(catalog, tenant, user_id, user, now, older)
     resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
     turn.fire_what_is_due()

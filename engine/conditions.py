@@ -37,7 +37,7 @@ FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Facts(Struct):
+class Facts(Struct, gc=False):
     """What a condition is judged against.
 
     `name` is None where no event is at hand; `here` is the present step's message; `history` what was tracked of earlier

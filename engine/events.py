@@ -22,7 +22,8 @@ def check(event: Event) -> None:
     if not 0 < len(event.id) <= MAX_NAME or not 0 < len(event.name) <= MAX_NAME:
         raise InvalidInput(f"an event has an id and a name, each of 1 to {MAX_NAME} characters")
     check_nesting(event.properties, "the event")
-    check_nesting(event.profile, "the event")
+    if event.profile:
+        check_nesting(event.profile, "the event")
 
 
 def check_entry(entered: Entered) -> None:

@@ -34,7 +34,7 @@ from schemas.outputs import JournalEntry, JournalKind, Message
 from schemas.state import Run, Sent, Track
 
 
-class Place(Struct):
+class Place(Struct, gc=False):
     """Whose run it is and when: the same for everything that one input does to one run, but for the profile."""
 
     tenant: str
@@ -54,7 +54,7 @@ class Place(Struct):
         return Facts(self.profile, name, shown, run.sends, here, run.answers, self.history, self.at)
 
 
-class Move(Struct):
+class Move(Struct, gc=False):
     """What happened to a run. `run` is None when it has ended; `request` is the message it came to."""
 
     run: Run | None

@@ -13,14 +13,14 @@ from schemas.outputs import Message
 from schemas.state import Run, Track
 
 
-class Forward(Struct, frozen=True):
+class Forward(Struct, frozen=True, gc=False):
     """An input for an actor. `to` is empty for the user themselves, else the rest of the key: "quota:mails"."""
 
     to: str
     input: Input
 
 
-class Go(Struct, frozen=True):
+class Go(Struct, frozen=True, gc=False):
     """Go on to another step at once. On the way: ask for messages, change the profile, give inputs to actors."""
 
     step: str
@@ -29,7 +29,7 @@ class Go(Struct, frozen=True):
     inputs: tuple[Forward, ...] = ()
 
 
-class Wait(Struct, frozen=True):
+class Wait(Struct, frozen=True, gc=False):
     """Stay until an input concerns the step, or until `until_at` (None: only an input ends it).
 
     `look_at` is when time alone may end the wait before that. With `asked`, a quota's answer is what is waited for.
@@ -42,13 +42,13 @@ class Wait(Struct, frozen=True):
     asked: bool = False
 
 
-class Consider(Struct, frozen=True):
+class Consider(Struct, frozen=True, gc=False):
     """Ask the policy whether a message may go out now; the step's `decide` is told the verdict."""
 
     request: Request
 
 
-class Finish(Struct, frozen=True):
+class Finish(Struct, frozen=True, gc=False):
     """The run ends here."""
 
     reason: str = "done"
@@ -57,7 +57,7 @@ class Finish(Struct, frozen=True):
 Outcome = Go | Wait | Consider | Finish
 
 
-class Visit(Struct):
+class Visit(Struct, gc=False):
     """A run at a step. `at` is the time by which paths are decided, `now` that of the record being folded.
 
     They differ when timers are late: after an outage a wait ends at its own time, but a message goes out now or not at all.

@@ -22,7 +22,7 @@ ReceiptStatus = Literal[
 ]
 
 
-class Event(Struct, frozen=True, tag="event", tag_field="type", omit_defaults=True):
+class Event(Struct, frozen=True, tag="event", tag_field="type", omit_defaults=True, gc=False):
     """A fact about a user, from outside. Producers may write it to the `events` topic directly.
 
     `id` is the producer's and is what duplicates are recognised by. `profile` holds attributes to set on the user
@@ -36,7 +36,7 @@ class Event(Struct, frozen=True, tag="event", tag_field="type", omit_defaults=Tr
     profile: dict[str, Any] = {}
 
 
-class Receipt(Struct, frozen=True, tag="receipt", tag_field="type", omit_defaults=True):
+class Receipt(Struct, frozen=True, tag="receipt", tag_field="type", omit_defaults=True, gc=False):
     """What became of a message. Receipts are a set per message: one that comes twice changes nothing."""
 
     message: str
@@ -47,7 +47,7 @@ class Receipt(Struct, frozen=True, tag="receipt", tag_field="type", omit_default
     answer: dict[str, Any] = {}  # what a Call's receiver said, up to 4 KiB
 
 
-class WakeUp(Struct, frozen=True, tag="wake_up", tag_field="type"):
+class WakeUp(Struct, frozen=True, tag="wake_up", tag_field="type", gc=False):
     """Sees to it that an actor's due timers fire although nobody is heard from. One too many changes nothing."""
 
     due_at: int
@@ -59,7 +59,7 @@ class Resumed(Struct, frozen=True, tag="resumed", tag_field="type"):
     run: str
 
 
-class Entered(Struct, frozen=True, tag="entered", tag_field="type", omit_defaults=True):
+class Entered(Struct, frozen=True, tag="entered", tag_field="type", omit_defaults=True, gc=False):
     """Begin a run of a journey, if its rules allow: asked for by API, by another journey's run, or by a schedule.
 
     `local` is a time on the user's own clock ("2026-05-01T09:00") at which the run starts; without it, at once.
@@ -72,7 +72,7 @@ class Entered(Struct, frozen=True, tag="entered", tag_field="type", omit_default
     local: str = ""
 
 
-class Asked(Struct, frozen=True, tag="asked", tag_field="type", omit_defaults=True):
+class Asked(Struct, frozen=True, tag="asked", tag_field="type", omit_defaults=True, gc=False):
     """A run asks a quota: for the next free moment (`every_ms`), or for one of `most` places within `within_ms`."""
 
     id: str  # <run>:<visit>
@@ -82,7 +82,7 @@ class Asked(Struct, frozen=True, tag="asked", tag_field="type", omit_defaults=Tr
     within_ms: int = 0
 
 
-class Granted(Struct, frozen=True, tag="granted", tag_field="type", omit_defaults=True):
+class Granted(Struct, frozen=True, tag="granted", tag_field="type", omit_defaults=True, gc=False):
     """A quota's answer to a run: go on at `at`, or None: there is no place."""
 
     id: str

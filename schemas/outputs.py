@@ -25,7 +25,7 @@ JournalKind = Literal[
 ]
 
 
-class Message(Struct, frozen=True, omit_defaults=True):
+class Message(Struct, frozen=True, omit_defaults=True, gc=False):
     """A command: asks a channel to send one message to one person. `id` is `<run>:<visit>`, the idempotency key."""
 
     id: str
@@ -47,7 +47,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     call: dict[str, Any] = {}  # for the channel `call`: method, url, body
 
 
-class JournalEntry(Struct, frozen=True, omit_defaults=True):
+class JournalEntry(Struct, frozen=True, omit_defaults=True, gc=False):
     """One thing that happened to a user, and its cause. Keyed like the user it is about."""
 
     kind: JournalKind

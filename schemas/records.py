@@ -5,7 +5,7 @@ from msgspec import Struct
 Headers = tuple[tuple[str, bytes], ...]
 
 
-class Record(Struct, frozen=True, array_like=True):
+class Record(Struct, frozen=True, array_like=True, gc=False):
     """A record that was read. Has the attribute names of aiokafka's ConsumerRecord, which is used in its place."""
 
     offset: int
@@ -15,7 +15,7 @@ class Record(Struct, frozen=True, array_like=True):
     headers: Headers = ()
 
 
-class NewRecord(Struct, frozen=True, array_like=True):
+class NewRecord(Struct, frozen=True, array_like=True, gc=False):
     """A record to append. `topic` is a logical name: "events", "messages.email", "journal" ...
 
     `partition` is None where the key decides. A record without a value is a tombstone.

@@ -5,14 +5,14 @@ from typing import Any, Literal
 from msgspec import Struct
 
 
-class Sent(Struct, frozen=True, array_like=True):
+class Sent(Struct, frozen=True, array_like=True, gc=False):
     """The last message a step of a run asked for, and what became of it so far (each status once, sorted)."""
 
     visit: int
     statuses: tuple[str, ...] = ()
 
 
-class Run(Struct, frozen=True, array_like=True):
+class Run(Struct, frozen=True, array_like=True, gc=False):
     """One user's passage through one version of a journey. `visit` counts the arrivals, the present one included."""
 
     id: str
@@ -32,7 +32,7 @@ class Run(Struct, frozen=True, array_like=True):
     mode: Literal["", "held", "asked"] = ""  # held: judged anew when due; asked: waits for a quota
 
 
-class Track(Struct, frozen=True, array_like=True):
+class Track(Struct, frozen=True, array_like=True, gc=False):
     """How often something that a definition asks about has happened. `recent` holds (when, worth), oldest first."""
 
     first_at: int
@@ -41,7 +41,7 @@ class Track(Struct, frozen=True, array_like=True):
     recent: tuple[tuple[int, float], ...] = ()
 
 
-class OpenGoal(Struct, frozen=True, array_like=True):
+class OpenGoal(Struct, frozen=True, array_like=True, gc=False):
     """A run's goal that may still be reached, also after the run has ended."""
 
     run: str
@@ -51,7 +51,7 @@ class OpenGoal(Struct, frozen=True, array_like=True):
     key: str | None = None
 
 
-class Contact(Struct, frozen=True, array_like=True):
+class Contact(Struct, frozen=True, array_like=True, gc=False):
     """A message that was asked for, as far as frequency caps need to know."""
 
     at: int
@@ -59,7 +59,7 @@ class Contact(Struct, frozen=True, array_like=True):
     topic: str
 
 
-class User(Struct, frozen=True, array_like=True):
+class User(Struct, frozen=True, array_like=True, gc=False):
     """Everything kept about one user. `seen` holds 12-byte cells, newest last: see `engine/duplicates.py`."""
 
     profile: dict[str, Any] = {}

@@ -24,6 +24,7 @@ from schemas.state import Campaign, User
 
 SAME_FAILURE_LIMIT = 5  # users whose records may fail the same way in a row
 HOT_USERS = 1000  # of a partition: some 2 MB decoded
+FOR_PARTITIONS = (Activated, Controlled, Swept)
 JSON_TYPE = ("content-type", b"application/json")
 
 _encode = msgspec.json.Encoder().encode
@@ -133,7 +134,7 @@ class Folding:
     def _give(self, record: Record, key: bytes) -> None:
         input = input_of(record)
         tenant, kind, id = owner_of(key, record.headers)
-        if isinstance(input, Activated | Controlled | Swept):
+        if isinstance(input, FOR_PARTITIONS):
             raise InvalidInput("this is addressed to a partition: it has no key")
         if kind:
             self._give_other(kind, tenant, key, input, record)

@@ -1,0 +1,47 @@
+"""Whether an event passes a user by: nothing is due, and none of the user's runs and no journey asks for it.
+
+Most events do. They cost a look at the names that journeys ask for, and nothing of a turn is begun: what is left to do is to
+remember their ids.
+"""
+
+from msgspec.structs import replace
+
+from engine import duplicates
+from engine.catalog import Catalog
+from engine.events import check
+from schemas.inputs import Event
+from schemas.state import User
+
+
+def passes_by(event: Event, user: User, catalog: Catalog, tenant: str, now: int) -> bool:
+    """Return True if a turn could do nothing with this event but remember its id."""
+    name = event.name
+    named = (tenant, name)
+    if event.profile or catalog.entries.get(named) or catalog.trackers.get(named):
+        return False
+    for run in user.runs:
+        if not run.suspended and ((due_at := run.due_at) is not None and due_at <= now):
+            return False
+        if not run.suspended and ((look_at := run.look_at) is not None and look_at <= now):
+            return False
+        names = catalog.journeys[tenant, run.journey, run.version].hearing[run.step]
+        if names is None or name in names or (catalog.steered and (tenant, run.journey) in catalog.steered):
+            return False
+    for goal in user.goals:
+        names = catalog.journeys[tenant, goal.journey, goal.version].goal_names
+        if names is None or name in names or goal.until_at < now:
+            return False
+    return True
+
+
+def remember(event: Event, user: User, now: int, older: bytes) -> tuple[User, bytes] | None:
+    """Return the user and the older ids with that of this event; None if it is known already. Raises InvalidInput."""
+    check(event)
+    cell = duplicates.cell(event.id, now)
+    if duplicates.is_known(user.seen, cell) or (older and duplicates.is_known(older, cell)):
+        return None
+    seen = user.seen + cell
+    if not duplicates.overflows(seen):
+        return replace(user, seen=seen), older
+    seen, older = duplicates.spill(seen, older, now)
+    return replace(user, seen=seen, has_older=bool(older)), older
