@@ -12,6 +12,14 @@ def worker(
     processes: Annotated[
         int, typer.Option("--processes", "-n", min=1, max=256, help="One for each core you give it.")
     ] = 1,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Copy the stores of all other partitions, too, so that taking one over is quick. [EQUEENGAGE_KAFKA__STANDBY]",
+            show_default=False,
+        ),
+    ] = False,
     metrics_port: MetricsPort = None,
 ) -> None:
     """Move users through their journeys, on Kafka. Start more, here or on other machines, until it is fast enough.
@@ -23,8 +31,10 @@ def worker(
 
       EQUEENGAGE_KAFKA__BOOTSTRAP=127.0.0.1:9092 equeengage worker --data data/worker
       equeengage worker --data data/worker --processes 4 --metrics-port 9100
+      equeengage worker --data data/standby --standby
     """
     settings = load_settings(data=data, metrics_port=metrics_port)
+    settings.kafka.standby |= standby
     from agents.worker import run_worker
     from engine.runtime import logs
 

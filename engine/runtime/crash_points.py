@@ -11,6 +11,8 @@ from random import Random
 
 POINTS = (
     "assigned",  # partitions were given to us, and nothing of them is open
+    "standing by",  # part of a changelog is in the store of one who doesn't own the partition
+    "taken over",  # which was given the partition, and nothing else has happened yet
     "recovering",  # part of a changelog is in the store
     "folded",  # a batch is folded, nothing of it is written
     "outputs sent",  # the broker has the outputs, in an open transaction

@@ -215,6 +215,21 @@ class Metrics:
             "rebalances",
             "Assignments of partitions. Keeps rising: workers come and go; look for restarts and long stalls.",
         )
+        self.recovery_left_records = self._gauge(
+            "recovery_left_records",
+            "Records of a changelog still to be read before a partition goes on. Doesn't fall: the broker is slow.",
+            "topic partition",
+        )
+        self.standby_lag_records = self._gauge(
+            "standby_lag_records",
+            "What a takeover here would still have to read of a changelog. Grows: too much for one standby, start more.",
+            "topic partition",
+        )
+        self.stores_set_aside = self._counter(
+            "stores_set_aside",
+            "Stores found damaged, moved aside and made again from their changelogs. Any: check that machine's disk.",
+            "topic",
+        )
         self.recovery_records = self._counter(
             "recovery_records",
             "Records read from changelogs to rebuild stores. Unasked for: a data folder was lost.",

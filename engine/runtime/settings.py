@@ -23,6 +23,7 @@ class Kafka(BaseModel):
     username: str = ""
     password: SecretStr = SecretStr("")
     session_timeout_seconds: float = Field(10.0, ge=6, le=300)
+    standby: bool = False  # copy the stores of all partitions, so that taking one over is quick (worker --standby)
     # What an operator may agree to, once a partition has stopped and said why:
     clock_ahead_minutes: float = Field(10.0, gt=0)  # how far a record may lie ahead of the host's clock
     accept_create_time: bool = False  # fold records that a producer's clock has dated

@@ -52,10 +52,14 @@ async def read_topic(settings: Kafka, topic: str, isolation: str = "read_committ
 
 async def ends_of(settings: Kafka, topic: str) -> list[int]:
     """Where each partition of one of our topics ends."""
+    return await _ends_of(settings, f"{settings.prefix}.{topic}")
+
+
+async def _ends_of(settings: Kafka, name: str) -> list[int]:
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
-        sources = [TopicPartition(f"{settings.prefix}.{topic}", number) for number in range(settings.partitions)]
+        sources = [TopicPartition(name, number) for number in range(settings.partitions)]
         ends = await consumer.end_offsets(sources)
         return [ends[source] for source in sources]
     finally:
@@ -84,6 +88,16 @@ async def delete_all_records(settings: Kafka, topic: str) -> None:
     name = f"{settings.prefix}.{topic}"
     async with operator(settings) as admin:
         await admin.delete_records({TopicPartition(name, n): RecordsToDelete(end) for n, end in enumerate(ends)})
+
+
+async def truncate_changelog(settings: Kafka) -> None:
+    """What happens to a changelog that is not only compacted for a while: nothing of what was in it is left."""
+    name = topics.changelog_name(settings, "users")
+    await configure(settings, name, {"cleanup.policy": "compact,delete"})
+    ends = await _ends_of(settings, name)
+    async with operator(settings) as admin:
+        await admin.delete_records({TopicPartition(name, n): RecordsToDelete(end) for n, end in enumerate(ends)})
+    await configure(settings, name, {"cleanup.policy": "compact"})
 
 
 async def make_anew(settings: Kafka, topic: str) -> None:

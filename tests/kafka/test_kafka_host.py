@@ -72,7 +72,8 @@ class KafkaHarness:
             await partitions._consumer.stop()
             await partitions._offsets.stop()
         await self._let_go()
-        with warnings.catch_warnings():  # A killed process has said goodbye to nobody: connections are left as they were.
+        # A killed process has said goodbye to nobody: connections are left as they were.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
 

@@ -28,6 +28,7 @@ from tests.kafka.cluster import (
     messages,
     produce,
     states,
+    truncate_changelog,
     until,
 )
 from tests.kafka.counting import count_events, expected, fold
@@ -166,6 +167,26 @@ async def test_a_changelog_that_was_made_anew_stops_its_partition_with_an_explan
         await are_stopped(partitions, kafka_settings.partitions)
         assert f"of {changelog}-0, which ends at 0: the topic was truncated or made anew" in partitions.stopped[0]
     assert await states(kafka_settings) == {}
+
+
+async def test_states_deleted_from_the_changelog_stop_their_partition_and_who_has_them_goes_on(
+    kafka_settings: Kafka, tmp_path: Path
+) -> None:
+    await topics.create(kafka_settings)
+    await produce(kafka_settings, KEYS)
+    async with worker(kafka_settings, tmp_path / "has-them"):
+        await all_is_as_expected(kafka_settings, KEYS)
+    sent = await messages(kafka_settings)
+    await truncate_changelog(kafka_settings)
+    async with worker(kafka_settings, tmp_path / "empty") as partitions:
+        await are_stopped(partitions, kafka_settings.partitions)
+        assert "the states between were deleted from the topic" in partitions.stopped[0]
+        assert "EQUEENGAGE_KAFKA__ACCEPT_GAP=true" in partitions.stopped[0]
+    async with worker(kafka_settings, tmp_path / "has-them") as partitions:
+        await all_are_open(partitions)
+        await produce(kafka_settings, KEYS)
+        await all_is_as_expected(kafka_settings, KEYS + KEYS)
+    assert await messages(kafka_settings) > sent
 
 
 async def test_records_deleted_before_they_were_folded_stop_the_partition_until_an_operator_agrees(

@@ -37,14 +37,14 @@ def connection(settings: Kafka) -> dict[str, Any]:
     return arguments
 
 
-def reader(settings: Kafka, **more: Any) -> AIOKafkaConsumer:
+def reader(settings: Kafka, fetch_bytes: int = FETCH_BYTES, **more: Any) -> AIOKafkaConsumer:
     """A consumer, not started. It reads committed records only and never moves to an offset on its own."""
     return AIOKafkaConsumer(
         **connection(settings),
         isolation_level="read_committed",
         auto_offset_reset="none",
         enable_auto_commit=False,
-        max_partition_fetch_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
         **more,
     )
 

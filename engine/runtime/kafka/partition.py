@@ -15,7 +15,7 @@ and opened anew; it never goes on from memory.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ from engine.runtime.kafka.transactions import Content, Place, TransactionalWrite
 from engine.runtime.kafka.wake_ups import BrokerClock, Sleepers, host_clock
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
-from engine.runtime.store import Memory
+from engine.runtime.store import Memory, StoreDamaged
 from engine.runtime.timers import Alarm
 from schemas.records import Record
 
@@ -66,6 +66,33 @@ class Process:
     pace: Pace = field(default_factory=Pace)
     recovering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECOVERING_AT_ONCE))
     is_stable: bool = False  # between an assignment and the next revocation
+    take_over: Callable[[int], PartitionStore | None] = lambda number: None  # the standby's store of a partition
+
+    def changelog_of(self, number: int) -> TopicPartition:
+        return TopicPartition(changelog_name(self.settings, self.work), number)
+
+    def oldest_at(self) -> int:
+        """Since when (ms) a store must have been up to date: an older one may have missed deletions."""
+        return host_clock() - self.tombstones_kept // timedelta(milliseconds=2)
+
+    def open_store(self, number: int) -> PartitionStore:
+        """Open the store of a partition, one that is damaged set aside. Raises PartitionStopped if its directory cannot be
+        used."""
+        identity = f"{self.cluster}/{self.changelog_of(number).topic}/{number} of {self.settings.partitions}"
+        arguments = (self.directory / str(number), self.memory, identity, self.oldest_at(), self.topic == "events")
+        try:
+            store, anew = PartitionStore.open(*arguments)
+        except StoreDamaged as error:
+            anew = f"{error}; it is kept as {self.set_store_aside(number)}"
+            store, _ = PartitionStore.open(*arguments)
+        if anew:
+            _log.warning("a store is made anew", topic=self.topic, partition=number, reason=anew)
+        return store
+
+    def set_store_aside(self, number: int) -> Path:
+        """Put a closed store out of the way, so that it is made anew; return where it is now."""
+        self.metrics.stores_set_aside.labels(self.topic).inc()
+        return set_aside(self.directory / str(number))
 
 
 class KafkaPartition:
@@ -78,7 +105,7 @@ class KafkaPartition:
         self.topic, self.number, self.count = process.topic, number, settings.partitions
         self._process = process
         self._source = TopicPartition(topic_name(settings, process.topic), number)
-        self._changelog = TopicPartition(changelog_name(settings, process.work), number)
+        self._changelog = process.changelog_of(number)
         self._writer = TransactionalWriter(settings, f"{settings.app}-{process.work}-{number}")
         self._store: PartitionStore | None = None
         self._alarm = Alarm()
@@ -184,7 +211,7 @@ class KafkaPartition:
 
     def set_store_aside(self) -> Path:
         """Put the store of a closed partition out of the way, so that it is made anew; return where it is now."""
-        return set_aside(self._process.directory / str(self.number))
+        return self._process.set_store_aside(self.number)
 
     async def lag(self) -> int:
         """How many records are not folded yet, as far as the last fetch has told."""
@@ -208,18 +235,17 @@ class KafkaPartition:
 
     async def _recover(self) -> None:
         process = self._process
-        path = process.directory / str(self.number)
-        not_before = host_clock() - process.tombstones_kept // timedelta(milliseconds=2)
-        identity = f"{process.cluster}/{self._changelog.topic}/{self.number} of {self.count}"
-        store, anew = PartitionStore.open(path, process.memory, identity, not_before, process.topic == "events")
+        standby = process.take_over(self.number)
+        store = standby or process.open_store(self.number)
         self._store, self.store = store, store.states
-        if anew:
-            _log.warning("a store is made anew", topic=self.topic, partition=self.number, reason=anew)
         began = time.monotonic()
         count = await recover(store, self._changelog, process.offsets, process.settings, process.metrics)
-        if count:
-            seconds = round(time.monotonic() - began, 3)
-            _log.info("store recovered", topic=self.topic, partition=self.number, records=count, seconds=seconds)
+        if count or standby is not None:
+            _log.info(
+                "store recovered",
+                topic=self.topic, partition=self.number, records=count, seconds=round(time.monotonic() - began, 3),
+                by_standby=standby is not None,
+            )  # fmt: skip
 
     async def _seek(self, store: PartitionStore | None) -> None:
         """Go to the record after the last one folded, if the log still has it."""

@@ -3,7 +3,7 @@
 The changelog decides, the store is a copy of it that can be made again. With the states it holds two stamps: through
 which offset of the source they go (written to the changelog, too, in the states' own transaction) and through which
 offset of the changelog. A store is thrown away and made anew where it may have missed a tombstone (the erased would come
-back) or belongs to something else; one that is damaged is set aside first, beside the new one.
+back) or belongs to something else. One that is damaged is set aside by whoever opens it.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.runtime.host import Batch
-from engine.runtime.store import Keyspace, Memory, RocksStore, StoreDamaged, Write
+from engine.runtime.store import Keyspace, Memory, RocksStore, Write
 from engine.runtime.timers import TimerIndex
 from schemas.records import Record
 
@@ -42,18 +42,13 @@ class PartitionStore:
         """Open the store in `path`, and say why it had to begin anew ("" if it had not).
 
         `identity` names what it belongs to: cluster, app, partition. One last written before `not_before` (ms) is
-        thrown away. Raises PartitionStopped if the directory cannot be used.
+        thrown away. Raises StoreDamaged, or PartitionStopped if the directory cannot be used.
         """
-        try:
-            store = cls._open(path, memory, has_timers)
-        except StoreDamaged as error:
-            reason = f"{error}; it is kept as {set_aside(path)}"
-        else:
-            reason = store._unusable_because(identity, not_before)
-            if reason:
-                store.close()
-                shutil.rmtree(path)
+        store = cls._open(path, memory, has_timers)
+        reason = store._unusable_because(identity, not_before)
         if reason:
+            store.close()
+            shutil.rmtree(path)
             store = cls._open(path, memory, has_timers)
         store._store.write([(META, _IDENTITY, identity.encode())])
         return store, reason
@@ -75,7 +70,11 @@ class PartitionStore:
         self._write(writes, through, changelog, now_at)
 
     def absorb(self, records: Sequence[Record], now_at: int) -> None:
-        """Take over what was read from the changelog."""
+        """Take over what was read from the changelog.
+
+        How long the store may be away counts from when the reading began, or from when it was last up to date: what it
+        reads now was written long ago, and deletions after it may be forgotten.
+        """
         through = self.through
         latest: dict[bytes, bytes | None] = {}
         for record in records:
@@ -93,7 +92,7 @@ class PartitionStore:
                     if key.startswith(USER)
                 }
             )
-        self._write(writes, through, records[-1].offset, now_at)
+        self._write(writes, through, records[-1].offset, self.written_at if self.changelog >= 0 else now_at)
 
     def complete_timers(self) -> Iterator[None]:
         """Make the index of timers from the states where there is none yet, in steps."""
@@ -102,7 +101,7 @@ class PartitionStore:
                 yield
 
     def confirm(self, now_at: int) -> None:
-        """Note that the store is known to go to the end of the changelog."""
+        """Note that the store goes to where the changelog ended then."""
         self._write([], self.through, self.changelog, now_at)
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from engine.runtime.host import Fenced, PartitionHost, PartitionStopped
 from engine.runtime.kafka import clients, topics
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.partition import KafkaPartition, Process
+from engine.runtime.kafka.standby import Standby
 from engine.runtime.kafka.transactions import BatchTooLarge
 from engine.runtime.kafka.wake_ups import BrokerClock, WakeUps
 from engine.runtime.metrics import Metrics
@@ -89,6 +90,7 @@ class Partitions:
         self._hint_lock = asyncio.Lock()
         self._rejoining: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._standby: Standby | None = None
         self.stopped: dict[int, str] = {}  # partitions that stand still until somebody acts, and why
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -125,6 +127,12 @@ class Partitions:
             raise
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         self._chores = [asyncio.create_task(self._give_hints())]
+        if settings.standby:
+            self._standby = Standby(
+                self._process, lambda number: number not in self._owned and number not in self._closing
+            )
+            self._process.take_over = self._standby.take_over
+            self._chores.append(asyncio.create_task(self._standby.run()))
         if work.topic == "events":
             self._chores.append(asyncio.create_task(self._ring()))
 
@@ -181,6 +189,8 @@ class Partitions:
         for number in sorted(mine):
             partition = self._owned.setdefault(number, KafkaPartition(self._process, number))
             self._loops[number] = asyncio.create_task(self._keep_running(partition))
+        if self._standby is not None:
+            self._standby.follow(set(range(self._settings.partitions)) - mine)
         self._process.is_stable = True
         self._metrics.rebalances.inc()
         self._metrics.partitions_owned.labels(self._work.topic).set(len(mine))

@@ -6,7 +6,7 @@ was up to date is known to be so from the offsets alone: one request, no reading
 
 import asyncio
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,33 +27,45 @@ _log = structlog.get_logger(__name__)
 
 
 async def recover(
-    store: PartitionStore,
-    changelog: TopicPartition,
-    offsets: AIOKafkaConsumer,
-    settings: Kafka,
-    metrics: Metrics,
-    progress: Callable[[int, int], None] | None = None,
+    store: PartitionStore, changelog: TopicPartition, offsets: AIOKafkaConsumer, settings: Kafka, metrics: Metrics
 ) -> int:
     """Bring the store to the end of the changelog; return how many records that took.
 
-    `offsets` is asked for the changelog's end. `progress` is told how far of how much is read, a few times a minute. Raises
-    PartitionStopped if the store and the changelog do not belong together.
+    `offsets` is asked for where the changelog begins and ends. How far it has come is logged a few times a minute, and told
+    by the metrics all the time. Raises PartitionStopped if the store and the changelog do not belong together.
     """
+    asked_at = host_clock()
+    begin = (await offsets.beginning_offsets([changelog]))[changelog]
     end = (await offsets.end_offsets([changelog]))[changelog]
-    check_belongs(store, changelog, end)
-    if end <= store.changelog + 2:  # the last record we have, and the marker that committed it
-        await _complete_timers(store)
-        store.confirm(host_clock())
-        return 0
-    with metrics.recovery_seconds.labels(changelog.topic).time():
-        count = await _read(store, changelog, end, settings, progress or _logged(changelog))
-        await _complete_timers(store)
-    metrics.recovery_records.labels(changelog.topic).inc(count)
+    check_belongs(store, changelog, begin, end, settings.accept_gap)
+    count = 0
+    if not is_at_end(store, end):
+        progress = _Progress(changelog, metrics, max(begin, store.changelog + 1), end)
+        with metrics.recovery_seconds.labels(changelog.topic).time():
+            try:
+                count = await _read(store, changelog, settings, progress)
+            finally:
+                progress.close()
+    await _complete_timers(store)
+    store.confirm(asked_at)
     return count
 
 
-def check_belongs(store: PartitionStore, changelog: TopicPartition, end: int) -> None:
-    """Raise PartitionStopped if the store goes further than the changelog that it is a copy of."""
+def is_at_end(store: PartitionStore, end: int) -> bool:
+    """Whether nothing is behind the last record that the store has but the marker that committed it."""
+    return end <= store.changelog + 2
+
+
+def check_belongs(store: PartitionStore, changelog: TopicPartition, begin: int, end: int, accept_gap: bool) -> None:
+    """Raise PartitionStopped if the store goes further than the changelog that it is a copy of, or if the changelog lacks
+    what the store doesn't have (which an operator may accept)."""
+    if begin > store.changelog + 1 and not is_at_end(store, end) and not accept_gap:
+        raise PartitionStopped(
+            f"{changelog.topic}-{changelog.partition} begins at offset {begin}, and the store goes through "
+            f"{store.changelog}: the states between were deleted from the topic, which must only ever be compacted. Bring "
+            "back a worker whose store has them; to go on without them, start the worker with "
+            "EQUEENGAGE_KAFKA__ACCEPT_GAP=true"
+        )
     if store.changelog >= end:
         raise PartitionStopped(
             f"the store goes through offset {store.changelog} of {changelog.topic}-{changelog.partition}, which ends at "
@@ -62,41 +74,29 @@ def check_belongs(store: PartitionStore, changelog: TopicPartition, end: int) ->
         )
 
 
-async def _read(
-    store: PartitionStore,
-    changelog: TopicPartition,
-    end: int,
-    settings: Kafka,
-    progress: Callable[[int, int], None],
-) -> int:
-    count, shown_at = 0, time.monotonic()
+async def _read(store: PartitionStore, changelog: TopicPartition, settings: Kafka, progress: "_Progress") -> int:
+    count = 0
     consumer = clients.reader(settings)
     await consumer.start()
     try:
         consumer.assign([changelog])
-        begin = (await consumer.beginning_offsets([changelog]))[changelog]
-        start = max(begin, store.changelog + 1)
-        consumer.seek(changelog, start)
+        consumer.seek(changelog, progress.begin)
         moved_at = time.monotonic()
-        while (position := await consumer.position(changelog)) < end:
+        while (position := await consumer.position(changelog)) < progress.end:
             fetched = await consumer.getmany(changelog, timeout_ms=200, max_records=RECORDS_AT_ONCE)
             records = fetched.get(changelog, [])
             if records:
                 store.absorb(records, host_clock())
                 count += len(records)
                 crash_points.reach("recovering")
-            now = time.monotonic()
-            if await consumer.position(changelog) > position:
-                moved_at = now
-            elif now - moved_at > STALLED_AFTER_SECONDS:
+            if (reached := await consumer.position(changelog)) > position:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > STALLED_AFTER_SECONDS:
                 raise TimeoutError(f"{changelog.topic}-{changelog.partition} gives no records at offset {position}")
-            if now - shown_at > PROGRESS_EVERY_SECONDS:
-                shown_at = now
-                progress(position - start, end - start)
+            progress.tell(reached, len(records))
             await asyncio.sleep(0)
     finally:
         await consumer.stop()
-    store.confirm(host_clock())
     return count
 
 
@@ -105,10 +105,29 @@ async def _complete_timers(store: PartitionStore) -> None:
         await asyncio.sleep(0)  # 10,000 states: the heartbeats must go on
 
 
-def _logged(changelog: TopicPartition) -> Callable[[int, int], None]:
-    def show(done: int, total: int) -> None:
-        _log.info(
-            "recovering a store", changelog=changelog.topic, partition=changelog.partition, percent=100 * done // total
-        )
+@dataclass
+class _Progress:
+    """How far one recovery has come. Offsets stand for records: compaction has left gaps between them."""
 
-    return show
+    changelog: TopicPartition
+    metrics: Metrics
+    begin: int
+    end: int
+    began: float = field(default_factory=time.monotonic)
+    told_at: float = field(default_factory=time.monotonic)
+
+    def tell(self, position: int, records: int) -> None:
+        topic, number = self.changelog.topic, str(self.changelog.partition)
+        self.metrics.recovery_records.labels(topic).inc(records)
+        self.metrics.recovery_left_records.labels(topic, number).set(max(0, self.end - position))
+        now = time.monotonic()
+        if now - self.told_at > PROGRESS_EVERY_SECONDS:
+            self.told_at = now
+            _log.info(
+                "recovering a store",
+                changelog=topic, partition=self.changelog.partition, done=position - self.begin,
+                of=self.end - self.begin, seconds=round(now - self.began, 1),
+            )  # fmt: skip
+
+    def close(self) -> None:
+        self.metrics.recovery_left_records.remove(self.changelog.topic, str(self.changelog.partition))
