@@ -128,9 +128,9 @@ def _streams_versions() -> Mapping[str, str]:
     return {"java": said.split('"')[1], **named}
 
 
-def _script(name: str, file: str, *more: str) -> Callable[[Place], Sequence[str]]:
-    """`-P`: what lies beside the script is not a package of its."""
-    return lambda place: [str(_venv(name) / "bin" / "python"), "-P", str(HERE / file), *place.options(), *more]
+def _module(name: str, module: str, *more: str) -> Callable[[Place], Sequence[str]]:
+    python = str(_venv(name) / "bin" / "python")
+    return lambda place: [python, "-m", f"benchmarks.contenders.{module}", *place.options(), *more]
 
 
 def _own_python(module: str, *more: str) -> Callable[[Place], Sequence[str]]:
@@ -157,6 +157,15 @@ CONTENDERS = (
     Contender(
         "kafka-streams-timers", "exactly-once, waits end by a punctuator", _streams("yes", 100), _streams_versions,
         prepare=_compile,
+    ),
+    Contender(
+        "quixstreams", "exactly-once", _module("quixstreams", "quix_app", "--guarantee", "exactly-once"),
+        _pinned("quixstreams"), prepare=_install("quixstreams"),
+    ),
+    Contender(
+        "quixstreams-at-least-once", "at-least-once",
+        _module("quixstreams", "quix_app", "--guarantee", "at-least-once"), _pinned("quixstreams"),
+        prepare=_install("quixstreams"),
     ),
 )  # fmt: skip
 
