@@ -22,8 +22,11 @@ nobody else. A suspended run notes its receipts and obeys its exit, and does not
 Nothing here does I/O, so production, replay, simulation and explanation are this one function.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
+from engine import shadows
 from engine.catalog import Catalog
 from engine.due import earliest_due
 from engine.passing import passes_by, remember
@@ -46,6 +49,7 @@ class Handled(Struct):
     journal: list[JournalEntry] = []
     inputs: list[tuple[str, Input]] = []  # the actor's key, and what it is given
     errors: list[Exception] = []  # of the runs that were suspended
+    shadowed: Sequence[JournalEntry] = ()  # what would have happened to a shadow's runs
 
 
 def handle(
@@ -76,4 +80,8 @@ def handle(
             turn.erase()
     turn.settle()
     after, spilled = turn.finish()
-    return Handled(after, spilled, turn.messages, turn.journal, turn.inputs, turn.errors)
+    handled = Handled(after, spilled, turn.messages, turn.journal, turn.inputs, turn.errors)
+    if catalog.shadows or user.shadows:
+        done = shadows.Done(user, after, input, turn.messages, turn.journal, now)
+        handled.user, handled.shadowed = shadows.run_beside(catalog, tenant, user_id, done)
+    return handled

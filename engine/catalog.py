@@ -10,6 +10,7 @@ those who are heard from later.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from engine.entries import Changed, Schedule
@@ -36,6 +37,14 @@ class Control:
         return entered_at < self.stopped_at or (entered_at == self.stopped_at and self.is_closed)
 
 
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that runs beside the active one of its name, unseen (`engine/shadows.py`), from `began_at` (ms) on."""
+
+    journey: Journey
+    began_at: int
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The active definitions of one partition."""
@@ -49,6 +58,7 @@ class Catalog:
     entries: Mapping[Named, tuple[Journey, ...]] = field(default_factory=dict)  # tenant, event
     changes: Mapping[str, tuple[Journey, ...]] = field(default_factory=dict)  # tenant -> entered when attributes change
     trackers: Mapping[Named, tuple[Tracker, ...]] = field(default_factory=dict)  # tenant, event
+    shadows: Mapping[str, Mapping[str, Shadow]] = field(default_factory=dict)  # tenant -> journey; no empty ones
 
     def activate(self, tenant: str, journey: Journey, at: int = 0) -> "Catalog":
         """Return the catalog in which this version is the journey's current one, from `at` (ms) on."""
@@ -92,6 +102,34 @@ class Catalog:
         named = (tenant, name)
         controlled = replace(self, controls={**self.controls, named: control}, steered=self.steered | {named})
         return controlled.without_entries(tenant, name) if control.is_closed else controlled
+
+    def with_shadow(self, tenant: str, journey: Journey, at: int) -> "Catalog":
+        """Return the catalog in which a version runs as a shadow from `at` (ms) on, instead of an earlier one of its name."""
+        of_tenant = {**self.shadows.get(tenant, {}), journey.name: Shadow(journey, at)}
+        return replace(self, shadows={**self.shadows, tenant: of_tenant})
+
+    def without_shadow(self, tenant: str, name: str) -> "Catalog":
+        """Return the catalog in which a journey has no shadow."""
+        rest = {each: shadow for each, shadow in self.shadows.get(tenant, {}).items() if each != name}
+        others = {each: shadows for each, shadows in self.shadows.items() if each != tenant}
+        return replace(self, shadows={**others, tenant: rest} if rest else others)
+
+    @cached_property
+    def in_shadow(self) -> Mapping[str, Mapping[str, "Catalog"]]:
+        """For every shadow, by tenant and name: what would be active of this journey if the shadow had been activated."""
+        return {
+            tenant: {name: self._as_if_activated(tenant, shadow) for name, shadow in shadows.items()}
+            for tenant, shadows in self.shadows.items()
+        }
+
+    def _as_if_activated(self, tenant: str, shadow: Shadow) -> "Catalog":
+        named = (tenant, shadow.journey.name)
+        catalog = Catalog(policies={tenant: self.policy_of(tenant)})
+        for key in sorted(key for key in self.journeys if key[:2] == named):
+            catalog = catalog.activate(tenant, self.journeys[key])
+        catalog = catalog.activate(tenant, shadow.journey, shadow.began_at)
+        control = self.controls.get(named)
+        return catalog if control is None else catalog.with_control(*named, control)
 
     def of(self, tenant: str, name: str) -> Journey | None:
         """Return the current version of a journey."""

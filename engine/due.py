@@ -40,7 +40,10 @@ def earliest_due(user: User, catalog: Catalog | None = None, tenant: str = "") -
     A suspended run has no timer; nor has one of a paused journey, unless it was due before the pause.
     """
     first: int | None = None
-    for run in user.runs:
+    runs = user.runs
+    if user.shadows:
+        runs = (*runs, *(run for shade in user.shadows.values() for run in shade.runs))
+    for run in runs:
         for at in (run.due_at, run.look_at):
             if at is None or run.suspended or (first is not None and first <= at):
                 continue

@@ -17,6 +17,8 @@ def passes_by(event: Event, user: User, catalog: Catalog, tenant: str, now: int)
     """Return True if a turn could do nothing with this event but remember its id."""
     name = event.name
     named = (tenant, name)
+    if catalog.shadows or user.shadows:  # Their runs are moved beside a turn.
+        return False
     if event.profile or catalog.entries.get(named) or catalog.trackers.get(named):
         return False
     for run in user.runs:

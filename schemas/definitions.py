@@ -37,3 +37,4 @@ class Standing(Struct, frozen=True, omit_defaults=True):
     paused_at: int = 0
     closed: Literal["", "stopped", "retired"] = ""  # nobody enters any more
     closed_at: int = 0
+    hash: str = ""  # of a shadow: which body runs

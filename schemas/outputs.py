@@ -22,6 +22,7 @@ JournalKind = Literal[
     "dropped",  # an input changed nothing: a duplicate, too large, malformed
     "attempt",  # a channel worker is about to call its provider
     "retry",  # the provider said "later"
+    "shadowed",  # a partition began or ended a shadow, as `reason` says: of no user, and without a key
 ]
 
 
@@ -62,6 +63,7 @@ class JournalEntry(Struct, frozen=True, omit_defaults=True, gc=False):
     message: str = ""
     reason: str = ""
     detail: dict[str, Any] = {}
+    shadow: bool = False  # it only would have happened: see `engine/shadows.py`
 
 
 class Suppression(Struct, frozen=True, omit_defaults=True):

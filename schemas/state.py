@@ -59,6 +59,25 @@ class Contact(Struct, frozen=True, array_like=True, gc=False):
     topic: str
 
 
+class Shade(Struct, frozen=True, array_like=True):
+    """A user as they would be in one journey if the version that runs as its shadow had been activated.
+
+    `profile` holds what differs from the user's own; None where it would not be there. `pairs` holds messages of one
+    channel and template that both sides asked for, or one so far: (which, id of the real one, id of the shadow's).
+    """
+
+    version: int
+    began_at: int
+    runs: tuple[Run, ...] = ()
+    entered: dict[str, int] = {}
+    goals: tuple[OpenGoal, ...] = ()
+    history: dict[str, Track] = {}
+    contacts: tuple[Contact, ...] = ()
+    profile: dict[str, Any] = {}
+    pairs: tuple[tuple[str, str, str], ...] = ()  # oldest first
+    failed: str = ""  # why the shadow gave this user up
+
+
 class User(Struct, frozen=True, array_like=True, gc=False):
     """Everything kept about one user. `seen` holds 12-byte cells, newest last: see `engine/duplicates.py`."""
 
@@ -72,6 +91,7 @@ class User(Struct, frozen=True, array_like=True, gc=False):
     contacts: tuple[Contact, ...] = ()  # messages asked for, oldest first, as far back as a cap looks
     refused: tuple[str, ...] = ()  # "channel:topic" the user has unsubscribed from
     erased: bool = False
+    shadows: dict[str, Shade] = {}  # journey -> how things would be there; nothing else looks at it
 
 
 class Quota(Struct, frozen=True, array_like=True):

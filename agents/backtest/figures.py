@@ -50,19 +50,19 @@ def figures_of(comparison: Comparison) -> Iterator[Figure]:
     old, new = comparison.old, comparison.new
     yield Figure("Entries", "runs begun", old.entered, new.entered)
     yield Figure("Entries", "users who entered", old.users_entered, new.users_entered)
-    yield from _by_reason("Entries", "not entered: ", old.not_entered, new.not_entered)
+    yield from by_reason("Entries", "not entered: ", old.not_entered, new.not_entered)
     yield Figure("Messages", "messages", old.sent, new.sent)
     if len({**old.messages, **new.messages}) > 1:
-        yield from _by_reason("Messages", "by ", old.messages, new.messages)
+        yield from by_reason("Messages", "by ", old.messages, new.messages)
     yield Figure("Messages", "users who get any", old.users_messaged, new.users_messaged)
     yield Figure("Messages", "most that one user gets", old.most_messages, new.most_messages)
-    yield from _by_reason("Messages", "", old.templates, new.templates)
-    yield from _by_reason("Kept back", "", old.blocked, new.blocked)
-    yield from _by_reason("Kept back", "held: ", old.held, new.held)
-    yield from _by_reason("Ends", "", _ends(old), _ends(new))
+    yield from by_reason("Messages", "", old.templates, new.templates)
+    yield from by_reason("Kept back", "", old.blocked, new.blocked)
+    yield from by_reason("Kept back", "held: ", old.held, new.held)
+    yield from by_reason("Ends", "", _ends(old), _ends(new))
     yield Figure("Ends", "still in it", old.still_in, new.still_in)
     if old.suspended or new.suspended:
-        yield from _by_reason("Ends", "error: ", old.suspended, new.suspended)
+        yield from by_reason("Ends", "error: ", old.suspended, new.suspended)
     yield Figure("Goal", "goals reached", old.goals, new.goals)
     yield Figure("Goal", "of the runs", old.goal_rate, new.goal_rate, "share")
     if old.goal_value or new.goal_value:
@@ -122,7 +122,8 @@ def _of_receipts(played: Played) -> Iterator[str]:
         yield f"Recorded receipts answer messages that aren't sent here; they came to: {options}"
 
 
-def _by_reason(group: str, prefix: str, old: dict[str, int], new: dict[str, int]) -> Iterator[Figure]:
+def by_reason(group: str, prefix: str, old: dict[str, int], new: dict[str, int]) -> Iterator[Figure]:
+    """Yield a figure for each reason, the most frequent ones first, and one for all the others."""
     names = sorted({**old, **new}, key=lambda name: -(old.get(name, 0) + new.get(name, 0)))
     for name in names[:MOST_REASONS]:
         yield Figure(group, f"{prefix}{name}", old.get(name, 0), new.get(name, 0))

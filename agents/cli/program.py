@@ -15,6 +15,7 @@ from agents.cli import erase as erasing
 from agents.cli import explain as explaining
 from agents.cli import journey as journey_commands
 from agents.cli import policy as policy_commands
+from agents.cli import shadow as shadow_commands
 from agents.cli import topics as topic_commands
 from agents.cli.failure import Failed, explain
 
@@ -79,6 +80,11 @@ _add(journey_commands.stop, LOOKING, journeys)
 _add(journey_commands.retire, LOOKING, journeys)
 _add(journey_commands.rollback, LOOKING, journeys)
 program.add_typer(journeys, name="journey", rich_help_panel=LOOKING)
+shadows = typer.Typer(help="Let a version run beside the active one, unseen, and compare.", no_args_is_help=True)
+_add(shadow_commands.start, AUTHORING, shadows)
+_add(shadow_commands.report, AUTHORING, shadows)
+_add(shadow_commands.stop, AUTHORING, shadows)
+program.add_typer(shadows, name="shadow", rich_help_panel=AUTHORING)
 policies = typer.Typer(help="Steer the policy.", no_args_is_help=True)
 _add(policy_commands.rollback, LOOKING, policies)
 program.add_typer(policies, name="policy", rich_help_panel=LOOKING)

@@ -52,7 +52,7 @@ def trace(
         return
     if not entries:
         raise Failed(f"the journal says nothing about {user!r} of the tenant {tenant!r}; is the id written right?")
-    story = tell(entries, _finder(tenant, definitions))
+    story = tell(entries, finder(tenant, definitions))
     show(Console(), f"What happened to {user}", story, UTC if utc else None)
 
 
@@ -99,10 +99,12 @@ def _entries(records: "Iterable[Record]", tenant: str, user: str) -> "Iterator[J
     key = f"{tenant}:{user}".encode()
     for record in records:
         if record.key == key and record.value is not None:
-            yield decode(record.value)
+            entry = decode(record.value)
+            if not entry.shadow:  # that only would have happened
+                yield entry
 
 
-def _finder(tenant: str, definitions: "dict[str, Definition]") -> "Callable[[str, int], Journey | None]":
+def finder(tenant: str, definitions: "dict[str, Definition]") -> "Callable[[str, int], Journey | None]":
     """Return how a version of a journey is looked up; what can't be read by this version isn't found."""
     from functools import cache
 

@@ -209,7 +209,7 @@ class Folding:
 
     def _outputs(self, handled: Handled, key: bytes, tenant: str, given: Headers) -> list[NewRecord]:
         """Keyed topics have the same partitions, so what is about a user goes where the user is."""
-        if not handled.messages and not handled.journal and not handled.inputs:
+        if not handled.messages and not handled.journal and not handled.inputs and not handled.shadowed:
             return []
         headers = _headers(tenant, given)
         number = self.host.number
@@ -218,6 +218,8 @@ class Folding:
             for message in handled.messages
         ]
         outputs += [NewRecord("journal", key, _encode(entry), headers, number) for entry in handled.journal]
+        if handled.shadowed:
+            outputs += [NewRecord("journal", key, _encode(entry), headers, number) for entry in handled.shadowed]
         outputs += [self._input_for(to.encode(), input, tenant, given) for to, input in handled.inputs]
         return outputs
 

@@ -14,11 +14,12 @@ from engine.policy import Policy
 from engine.runtime import states
 from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStopped, Store
 from schemas.inputs import Activated, Controlled, Swept
+from schemas.outputs import JournalEntry
 from schemas.records import NewRecord, Record
 from schemas.state import Campaign
 
 CHUNK = 500  # users of a sweep per record: 50 kB of outputs
-KNOWN_KINDS = ("journey", "policy")
+KNOWN_KINDS = ("journey", "policy", "shadow")
 JSON_TYPE = ("content-type", b"application/json")
 
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +50,8 @@ class Steering:
             raise PartitionStopped(
                 f"a {activated.kind} was activated, which this version doesn't know; upgrade this worker"
             )
+        if activated.kind == "shadow":
+            return self._begin_or_end_shadow(catalog, activated, now)
         slot = f"{activated.tenant}/{activated.kind}/{activated.name}"
         definition = read(self.definitions, f"{slot}@{activated.version}", activated.hash)
         self._remember(slot, states.Activation(activated.version, activated.hash, now))
@@ -61,6 +64,36 @@ class Steering:
         control = after.controls.get((activated.tenant, definition.name))
         if control is not None:
             self._keep_control(after, activated.tenant, definition.name)
+        return after
+
+    def _begin_or_end_shadow(self, catalog: Catalog, activated: Activated, now: int) -> Catalog:
+        """Let a version run as a shadow from here on, or, without a hash, let that of the name end.
+
+        The journal of this partition is told where, so that a report counts both sides from here on.
+        """
+        tenant, name = activated.tenant, activated.name
+        slot = states.ACTIVE + f"{tenant}/shadow/{name}".encode()
+        if activated.hash:
+            shadow = read(self.definitions, _shadows_body(tenant, name, activated.hash), activated.hash)
+            assert isinstance(shadow, Journey)
+            after = catalog.with_shadow(tenant, shadow, now)
+            is_swept = bool(shadow.moves)
+            self.batch.states[slot] = states.encode_activations(
+                [states.Activation(activated.version, activated.hash, now)]
+            )
+        else:
+            after = catalog.without_shadow(tenant, name)
+            is_swept = True  # so that nothing is left of it, with whomever
+            self.batch.states[slot] = None
+        reason = "began" if activated.hash else "ended"
+        told = JournalEntry(
+            "shadowed", now, tenant, "", "operator", name, activated.version, reason=reason, shadow=True
+        )
+        self.batch.outputs.append(
+            NewRecord("journal", None, _encode(told), (JSON_TYPE, ("tenant", tenant.encode())), self.host.number)
+        )
+        if is_swept:
+            self._sweep(f"shadow of {name} {reason}:{now}", tenant)
         return after
 
     def control(self, catalog: Catalog, controlled: Controlled, now: int) -> Catalog:
@@ -120,9 +153,14 @@ async def restored(store: Store, definitions: Definitions) -> Catalog:
         tenant, kind, name = key[1:].decode().split("/")
         for activation in states.decode_activations(raw):
             body = f"{tenant}/{kind}/{name}@{activation.version}"
+            if kind == "shadow":
+                body = _shadows_body(tenant, name, activation.hash)
             await definitions.wait(body)
             definition = read(definitions, body, activation.hash)
-            if isinstance(definition, Policy):
+            if kind == "shadow":
+                assert isinstance(definition, Journey)
+                catalog = catalog.with_shadow(tenant, definition, activation.at)
+            elif isinstance(definition, Policy):
                 catalog = catalog.activate_policy(tenant, definition)
             else:
                 catalog = catalog.activate(tenant, definition, activation.at)
@@ -146,6 +184,11 @@ def read(definitions: Definitions, key: str, wanted_hash: str) -> Journey | Poli
         return thaw_policy(definition) if definition.kind == "policy" else thaw(definition)
     except JourneyError as error:
         raise PartitionStopped(f"{key} can't be read by this version ({error}); upgrade this worker") from error
+
+
+def _shadows_body(tenant: str, name: str, hash: str) -> str:
+    """Return where the body of a shadow is kept: by what it is, for a version that is not published may change."""
+    return f"{tenant}/shadow/{name}@{hash[:12]}"
 
 
 def is_sweep(record: Record) -> bool:

@@ -39,10 +39,14 @@ class Simulate:
         now: datetime = BEGIN,
         user_id: str = "u1",
         reactions: Reactions | None = None,
+        shadow: Journey | None = None,
         **profile: Any,
     ) -> SimulatedUser:
-        """Return a user, reachable on every channel unless the profile says otherwise (`email=None`)."""
-        simulation = Simulation(definitions, TENANT, now, reactions, self.coverage)
+        """Return a user, reachable on every channel unless the profile says otherwise (`email=None`).
+
+        `shadow` is a version that runs beside the active one of its name: see `user.shadow_sent`.
+        """
+        simulation = Simulation(definitions, TENANT, now, reactions, self.coverage, shadow)
         user = SimulatedUser(user_id=user_id, profile=profile, simulation=simulation)
         self.made.append(user)
         return user

@@ -36,6 +36,7 @@ class Simulation:
         now: datetime,
         reactions: Reactions | None = None,
         coverage: Coverage | None = None,
+        shadow: Journey | None = None,
     ) -> None:
         self.tenant = tenant
         self.now_ms = milliseconds(now - EPOCH)
@@ -50,6 +51,8 @@ class Simulation:
         self._tickets = 0
         for definition in definitions:
             self._activate(definition, 0)
+        if shadow is not None:
+            self.catalog = self.catalog.with_shadow(tenant, shadow, self.now_ms)
 
     @property
     def now(self) -> datetime:
@@ -65,6 +68,14 @@ class Simulation:
     def control(self, journey: str, action: Literal["pause", "resume", "stop", "retire"]) -> None:
         """Pause, resume, stop or retire a journey now, and let everybody know."""
         self.catalog = self.catalog.control(self.tenant, journey, action, self.now_ms)
+        self._wake_everybody()
+
+    def shadow(self, journey: Journey | str) -> None:
+        """Let a version run as a shadow from now on; or, given a name, let that journey's shadow end."""
+        if isinstance(journey, str):
+            self.catalog = self.catalog.without_shadow(self.tenant, journey)
+        else:
+            self.catalog = self.catalog.with_shadow(self.tenant, journey, self.now_ms)
         self._wake_everybody()
 
     def _activate(self, definition: Journey | Policy, at: int) -> None:

@@ -71,6 +71,7 @@ class SimulatedUser:
         self.older = b""
         self.messages: list[Message] = []
         self.journal: list[JournalEntry] = []
+        self.shadowed: list[JournalEntry] = []  # what would have happened to runs of a shadow
         self.log: list[Folded] = []  # everything that was folded
         self.due_at_ms: int | None = None  # when the next timer is due
         self._state = self.first_state = User(profile=attributes)
@@ -130,6 +131,10 @@ class SimulatedUser:
         """An operator pauses, resumes, stops or retires a journey, for everybody in the simulation."""
         self.simulation.control(journey, action)
 
+    def shadow(self, journey: Journey | str) -> None:
+        """A version runs beside the active one from now on, unseen; a name ends that journey's shadow."""
+        self.simulation.shadow(journey)
+
     def give(self, input: UserInput) -> Handled:
         """Fold one input at the present time, then what steps and quotas give back, one after the other."""
         handled = self._fold(input)
@@ -167,6 +172,7 @@ class SimulatedUser:
         self.log.append(Folded(now, catalog, input, handled.messages))
         self._state, self.older = handled.user, handled.older
         self.journal += handled.journal
+        self.shadowed += handled.shadowed
         if handled.user is not before:
             self.plan()
         for message in handled.messages:
@@ -188,6 +194,11 @@ class SimulatedUser:
     def sent(self) -> list[str]:
         """The messages asked for so far, as "channel:template"."""
         return [_what(message) for message in self.messages]
+
+    @property
+    def shadow_sent(self) -> list[str]:
+        """The messages that a shadow would have asked for so far, as "channel:template"."""
+        return [_asked(entry) for entry in self.shadowed if entry.kind == "sent"]
 
     @property
     def timeline(self) -> list[tuple[datetime, str]]:
@@ -312,11 +323,15 @@ def _what(message: Message) -> str:
     return f"{message.channel}:{message.template.partition('@')[0]}"
 
 
+def _asked(entry: JournalEntry) -> str:
+    return f"{entry.detail['channel']}:{entry.detail['template'].partition('@')[0]}"
+
+
 def _told(entry: JournalEntry) -> str:
     words = [entry.journey, entry.step if entry.kind != "entered" else "", KEPT_BACK.get(entry.kind, entry.kind)]
     told = " ".join(word for word in words if word)
     if entry.kind == "sent":
-        told += f" {entry.detail['channel']}:{entry.detail['template'].partition('@')[0]}"
+        told += f" {_asked(entry)}"
     if entry.reason:
         told += f": {entry.reason}"
     return told if not entry.cause else f"{told}  ({entry.cause})"

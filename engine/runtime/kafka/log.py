@@ -12,7 +12,7 @@ from engine.runtime.host import Unavailable
 from engine.runtime.kafka import clients
 from engine.runtime.kafka.appender import Appender
 from engine.runtime.kafka.partitioner import partition_of
-from engine.runtime.kafka.topics import TopicError, topic_name
+from engine.runtime.kafka.topics import TopicError, changelog_name, topic_name
 from engine.runtime.kafka.transactions import BatchTooLarge, Content, Place, TransactionalWriter
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
@@ -73,10 +73,20 @@ class KafkaLog:
 
     def read(self, topic: str, key: bytes) -> Iterator[Record]:
         """Yield the records of the key's partition. Raises TopicError if the topic cannot be read."""
-        source = TopicPartition(topic_name(self._settings, topic), partition_of(key, self._settings.partitions))
+        return self.read_partition(topic, partition_of(key, self._settings.partitions))
+
+    def read_partition(self, topic: str, number: int, since_at: int | None = None) -> Iterator[Record]:
+        """Yield the records of a partition, those appended since a time (ms) if one is given, through its present end."""
+        return self._read(TopicPartition(topic_name(self._settings, topic), number), since_at)
+
+    def read_changelog(self, number: int) -> Iterator[Record]:
+        """Yield the records of a partition of the users' changelog: the last of a key is its state, or its end."""
+        return self._read(TopicPartition(changelog_name(self._settings, "users"), number))
+
+    def _read(self, source: TopicPartition, since_at: int | None = None) -> Iterator[Record]:
         # The reading is done in a thread of its own: an event loop may be running in the caller's.
         with ThreadPoolExecutor(1, "read-log") as thread:
-            reading = _Reading(self._settings, source)
+            reading = _Reading(self._settings, source, since_at)
             try:
                 begin, end = thread.submit(reading.open).result()
                 position, moved_at = begin, time.monotonic()
@@ -118,9 +128,10 @@ def _content(record: NewRecord) -> Content:
 class _Reading:
     """One partition being read, with an event loop of its own. All calls must come from one thread."""
 
-    def __init__(self, settings: Kafka, source: TopicPartition) -> None:
+    def __init__(self, settings: Kafka, source: TopicPartition, since_at: int | None) -> None:
         self._settings = settings
         self._source = source
+        self._since_at = since_at
         self._runner = asyncio.Runner()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -142,8 +153,12 @@ class _Reading:
         await consumer.start()
         consumer.assign([self._source])
         begin = (await consumer.beginning_offsets([self._source]))[self._source]
+        end = (await consumer.end_offsets([self._source]))[self._source]
+        if self._since_at is not None:
+            found = (await consumer.offsets_for_times({self._source: self._since_at}))[self._source]
+            begin = end if found is None else found.offset
         consumer.seek(self._source, begin)
-        return begin, (await consumer.end_offsets([self._source]))[self._source]
+        return begin, end
 
     async def _next(self) -> tuple[list[Record], int]:
         assert self._consumer is not None
