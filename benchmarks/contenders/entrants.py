@@ -167,6 +167,9 @@ CONTENDERS = (
         _module("quixstreams", "quix_app", "--guarantee", "at-least-once"), _pinned("quixstreams"),
         prepare=_install("quixstreams"),
     ),
+    Contender(
+        "bytewax", "at-least-once", _module("bytewax", "bytewax_flow"), _pinned("bytewax"), prepare=_install("bytewax")
+    ),
 )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def main() -> None:
         broker_address=given.bootstrap,
         consumer_group=given.app,
         auto_offset_reset="earliest",
+        commit_interval=1.0,  # so much is done again after a crash, and so long commands wait
         state_dir=given.data,
         processing_guarantee=given.guarantee,
         # The default block cache is a gigabyte; the memtables of 24 stores may fill 4.6 GB by default.
