@@ -47,6 +47,10 @@ class StoreDamaged(PartitionStopped):
     """What is on the disk is not what was written. Where it can be made again, it need not be mended."""
 
 
+class StoreUnwritable(PartitionStopped):
+    """The disk takes nothing at the moment. What was written before is sound, and once there is room all goes on."""
+
+
 class KeyValueStore(Protocol):
     """The promises above, as methods."""
 
@@ -318,28 +322,42 @@ def _explained(path: Path, error: BaseException) -> PartitionStopped:
     text = str(error)
     for words, advice in _ADVICE.items():
         if words in text:
-            kind = StoreDamaged if words in _DAMAGE else PartitionStopped
-            return kind(f"{path} {advice} [{text}]")
+            return _KINDS.get(words, PartitionStopped)(f"{path} {advice} [{text}]")
     return PartitionStopped(f"{path}: RocksDB says: {text}")
 
 
 _ADVICE = {
-    "LOCK": "is in use by another process: stop that one, or use another data directory",
-    "lock hold": "is in use by another process: stop that one, or use another data directory",
-    "Column families not opened": "was written by another version: use that one, or another data directory",
-    "comparator": "was written by another program: use another data directory",
     "No space left": "is on a full disk: make room, then start again; nothing acknowledged is lost",
+    "Disk quota exceeded": "may not grow beyond its quota: raise it, then start again; nothing acknowledged is lost",
     "File too large": "cannot grow: lift the file size limit (ulimit -f), then start again",
     "Read-only file system": "is on a read-only file system: mount it writable, or use another data directory",
     "Permission denied": "may not be written by this user: change its owner, or use another data directory",
     "Operation not permitted": "may not be written by this user: change its owner, or use another data directory",
+    "LOCK": "is in use by another process: stop that one, or use another data directory",
+    "lock hold": "is in use by another process: stop that one, or use another data directory",
+    "Column families not opened": "was written by another version: use that one, or another data directory",
+    "comparator": "was written by another program: use another data directory",
     "File exists": "is a file: give a directory",
     "Not a directory": "is a file: give a directory",
     "No such file": "is damaged, a file is missing: restore a copy (on Kafka it is set aside and made anew)",
     "Corruption": "is damaged: check the disk and restore a copy (on Kafka it is set aside and made anew)",
     "already closed": "was closed while in use: this is a bug",
 }
-_DAMAGE = ("No such file", "Corruption")
+_KINDS: dict[str, type[PartitionStopped]] = {
+    "No such file": StoreDamaged,
+    "Corruption": StoreDamaged,
+    **dict.fromkeys(
+        (
+            "No space left",
+            "Disk quota exceeded",
+            "File too large",
+            "Read-only file system",
+            "Permission denied",
+            "Operation not permitted",
+        ),
+        StoreUnwritable,
+    ),
+}
 
 
 class MemoryStore:

@@ -13,6 +13,7 @@ which opens it and runs the loop. Rules that were paid for:
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from engine.runtime.kafka.transactions import BatchTooLarge
 from engine.runtime.kafka.wake_ups import BrokerClock, WakeUps
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Kafka
-from engine.runtime.store import StoreDamaged
+from engine.runtime.store import StoreDamaged, StoreUnwritable
 
 HEARTBEAT_MS = 1000
 # A loop is given this long to end what it has begun when its partition is taken away (a channel's calls), plus the
@@ -43,7 +44,12 @@ REBALANCE_TIMEOUT_MS = 20_000
 NEVER_MS = 24 * 60 * 60 * 1000  # liveness is the session's, not "somebody polled": recovery may take long
 # A partition that was slow to take its last records is not in the fetch under way, and waits for the next one.
 LONGEST_FETCH_MS = 100
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0  # a second: heartbeats will have told us what we lost
+# After an error. A second: heartbeats will have told us what we lost. Five: as long as anybody likes to wait for a partition
+# when a broker is back; a try costs it a few requests.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 5.0
+RUNS_WELL_AFTER_SECONDS = (
+    30.0  # one that was open for that long begins with the first pause again, also if nothing came
+)
 REJOINS_AFTER_SECONDS = 1.0
 HINTS_EVERY_SECONDS = 5.0
 RINGS_EVERY_SECONDS = 0.05  # how late a wake-up may be because nobody looked
@@ -197,18 +203,21 @@ class Partitions:
         _log.info("partitions assigned", topic=self._work.topic, member=self._member, partitions=sorted(mine))
 
     async def _keep_running(self, partition: KafkaPartition) -> None:
-        """Run the loop on a partition; after an error, close it and begin again, later each time."""
+        """Run the loop on a partition; after an error, close it and begin again, later each time.
+
+        What an operator has to set right ends it, unless we can see for ourselves when it is: a disk that takes nothing.
+        """
         labels = {"topic": self._work.topic, "partition": partition.number}
         pause_seconds = FIRST_PAUSE_SECONDS
         if partition.number in self._closing:
             await asyncio.wait({self._closing[partition.number]})
-        self._metrics.partition_stopped.labels(self._work.topic, str(partition.number)).set(0)
-        self.stopped.pop(partition.number, None)
+        self._note_running(partition.number)
         while True:
-            commits = partition.commits
+            commits, began = partition.commits, time.monotonic()
             try:
                 await partition.open()
                 _log.info("partition open", **labels, through=partition.through)
+                self._note_running(partition.number)
                 await self._work.run(partition)
                 return
             except Fenced as error:
@@ -221,11 +230,12 @@ class Partitions:
                 reason = str(error)
                 self._metrics.partition_failures.labels(self._work.topic).inc()
                 await partition.close()
-                _log.error("a store is damaged", **labels, reason=reason, kept_as=str(partition.set_store_aside()))
+                self._set_store_aside(partition, reason)
+            except StoreUnwritable as error:
+                self._note_stopped(partition.number, f"{error} (it is tried again every {LONGEST_PAUSE_SECONDS:g} s)")
+                await partition.close()
             except PartitionStopped as error:
-                _log.error("partition stopped", **labels, reason=str(error))
-                self._metrics.partition_stopped.labels(self._work.topic, str(partition.number)).set(1)
-                self.stopped[partition.number] = str(error)
+                self._note_stopped(partition.number, str(error))
                 await partition.close()
                 return
             except BatchTooLarge as error:
@@ -233,13 +243,31 @@ class Partitions:
                 await partition.close()
                 continue
             except Exception:
-                if partition.commits > commits:
-                    pause_seconds = FIRST_PAUSE_SECONDS
-                _log.exception("partition failed", **labels, again_in_seconds=pause_seconds)
+                _log.exception("partition failed", **labels)
                 self._metrics.partition_failures.labels(self._work.topic).inc()
                 await partition.close()
+            if partition.commits > commits or time.monotonic() - began > RUNS_WELL_AFTER_SECONDS:
+                pause_seconds = FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+
+    def _note_running(self, number: int) -> None:
+        self.stopped.pop(number, None)
+        self._metrics.partition_stopped.labels(self._work.topic, str(number)).set(0)
+
+    def _note_stopped(self, number: int, reason: str) -> None:
+        if self.stopped.get(number) != reason:  # said once, however often it is tried
+            _log.error("partition stopped", topic=self._work.topic, partition=number, reason=reason)
+        self.stopped[number] = reason
+        self._metrics.partition_stopped.labels(self._work.topic, str(number)).set(1)
+
+    def _set_store_aside(self, partition: KafkaPartition, reason: str) -> None:
+        labels = {"topic": self._work.topic, "partition": partition.number}
+        try:
+            kept_as = str(partition.set_store_aside())
+        except OSError as error:  # it is found again when it is opened
+            kept_as = f"not set aside: {error}"
+        _log.error("a store is damaged", **labels, reason=reason, kept_as=kept_as)
 
     async def _end_loops(self) -> None:
         loops, self._loops = self._loops, {}
