@@ -1,10 +1,13 @@
 """How a process takes a port and answers HTTP on it."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+
+from agents.ingress.doorway import HOUSE, Doorways
 
 ANSWERS_WITHIN_SECONDS = 5.0  # at the end, for requests under way
 WAITING_CONNECTIONS = 1024  # not yet accepted; what Linux allows by default is 4096
@@ -35,8 +38,15 @@ async def answering(app: web.Application, port: socket.socket) -> AsyncIterator[
     """Answer on the port as long as the context lasts. At the end requests under way are answered, new ones refused."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWERS_WITHIN_SECONDS)
     await runner.setup()
+    assert runner.server is not None
+    doorways = Doorways(app[HOUSE], runner.server)
     try:
-        await web.SockSite(runner, port, backlog=WAITING_CONNECTIONS).start()
-        yield
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(doorways.open, sock=port, backlog=WAITING_CONNECTIONS)
+        try:
+            yield
+        finally:
+            server.close()
+            await doorways.close(ANSWERS_WITHIN_SECONDS)
     finally:
         await runner.cleanup()

@@ -10,27 +10,25 @@ SDKs give up on the first and repeat the others.
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
 from aiohttp import web
 
 from agents.ingress import answers, cloudevents, cors, journeys, openapi, operations, tracking, webhooks
 from agents.ingress.cloudevents import CloudEvents
+from agents.ingress.counting import Counting
 from agents.ingress.credentials import WriteKeys
+from agents.ingress.doorway import HOUSE, House
 from agents.ingress.journeys import JourneyEntries
 from agents.ingress.overload import Admission
-from agents.ingress.refusals import HangUp, Refusal
+from agents.ingress.refusals import HangUp
 from agents.ingress.submissions import TRACEPARENT, Intake
 from agents.ingress.tracking import Tracking
 from agents.ingress.webhooks import Webhooks
 from engine.runtime import tracing
-from engine.runtime.host import Log, Overloaded, Unavailable
+from engine.runtime.host import Log
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Settings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Counting = tuple[Callable[[], None], Callable[[float], None]]  # of a request, and of how long it took
-
-_logger = structlog.stdlib.get_logger(__name__)
 
 
 def wall_clock() -> int:
@@ -60,7 +58,9 @@ def make_app(
     from_pages = {*posts, "/v1/projects/{key}/settings", "/projects/{key}/settings"}
     labels = {path: _label(path) for path in from_pages}
 
-    app = web.Application(middlewares=[_surround(metrics, labels, from_pages)])
+    counting = Counting(metrics)
+    app = web.Application(middlewares=[_surround(counting, labels, from_pages)])
+    app[HOUSE] = House(segment, admission, counting, tracking.paths(), clock)
     for path, handler in posts.items():
         app.router.add_post(path, handler)
     for path in sorted(from_pages - posts.keys()):
@@ -76,19 +76,8 @@ def make_app(
 
 
 def _surround(
-    metrics: Metrics, labels: dict[str, str], from_pages: set[str]
+    counting: Counting, labels: dict[str, str], from_pages: set[str]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    series: dict[tuple[str, int], _Counting] = {}  # Looking them up in Prometheus costs more than counting.
-
-    def count(route: str, status: int, seconds: float) -> None:
-        found = series.get((route, status))
-        if found is None:
-            requests, duration = metrics.ingress_requests, metrics.ingress_request_seconds
-            found = series[route, status] = requests.labels(route, status).inc, duration.labels(route).observe
-        add_one, observe = found
-        add_one()
-        observe(seconds)
-
     @web.middleware
     async def surround(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
@@ -100,11 +89,11 @@ def _surround(
                 request[TRACEPARENT] = traceparent
                 response = await _answer(request, handler)
         else:
-            request[TRACEPARENT] = tracing.continued(request.headers)
+            request[TRACEPARENT] = tracing.continued(request.headers.get(tracing.HEADER))
             response = await _answer(request, handler)
         if path in from_pages:
             response.headers.update(cors.ORIGIN)
-        count(route, response.status, time.perf_counter() - began)
+        counting.count(route, response.status, time.perf_counter() - began)
         return response
 
     return surround
@@ -114,19 +103,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except HangUp as why:
-        return await _hang_up(request, answers.failure(why.status, why.reason, why.detail))
-    except Refusal as why:
-        return answers.failure(why.status, why.reason, why.detail)
-    except Overloaded as error:
-        return answers.failure(429, "overloaded", str(error), error.retry_after_seconds)
-    except Unavailable as error:
-        return answers.failure(503, "unavailable", str(error), answers.RETRY_UNAVAILABLE_SECONDS)
+        return await _hang_up(request, answers.failure(why.status, why.reason, why.detail).response())
     except web.HTTPException as error:
         return _as_json(error)
     except Exception as error:  # The edge: whatever it is, the sender gets an answer and tries again.
-        with tracing.span("request_failed", {tracing.HEADER: request[TRACEPARENT]}):  # for its ids in the log line
-            _logger.exception("request_failed", method=request.method, error=type(error).__name__)
-        return answers.failure(500, "internal", "this is our fault; it is logged, and you may try again")
+        return answers.explain(error, request.method, request[TRACEPARENT]).response()
 
 
 async def _hang_up(request: web.Request, response: web.Response) -> web.Response:
@@ -142,7 +123,7 @@ def _as_json(error: web.HTTPException) -> web.StreamResponse:
     """An error of aiohttp's own, such as 404 or 405, in our form; what a handler has written itself stays."""
     if error.status < 400 or error.text != f"{error.status}: {error.reason}":
         return web.Response(status=error.status, reason=error.reason, headers=error.headers, body=error.body)
-    response = answers.failure(error.status, "http", f"{error.reason}".lower())
+    response = answers.failure(error.status, "http", f"{error.reason}".lower()).response()
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response

@@ -77,7 +77,8 @@ class CloudEvents:
             else:
                 body = await bodies.read(request, contents.LARGEST_EVENT, share)
                 submission.add_only(body, lambda raw: read(raw, _binary(request.headers, raw), received_at))
-            return await self._intake.take(submission, share, is_strict(request))
+            answer = await self._intake.take(submission, share, is_strict(request))
+            return answer.response()
 
 
 def read(raw: bytes, cloud_event: CloudEvent, received_at: int) -> tuple[str, Event]:

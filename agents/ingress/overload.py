@@ -25,19 +25,21 @@ class Admission:
         self.requests = self.events = self.bytes = 0
         metrics.ingress_events_in_flight.set_function(lambda: self.events)
 
+    def enter(self) -> "Share":
+        """Let a request in, which must `release` its share when it is answered. Raises Overloaded."""
+        if self.requests >= self._most_requests:
+            raise Overloaded(RETRY_AFTER_SECONDS)
+        self.requests += 1
+        return Share(self)
+
     @contextmanager
     def request(self) -> Iterator["Share"]:
         """Let a request in, and take back what it held when it is answered. Raises Overloaded."""
-        if self.requests >= self._most_requests:
-            raise Overloaded(RETRY_AFTER_SECONDS)
-        share = Share(self)
-        self.requests += 1
+        share = self.enter()
         try:
             yield share
         finally:
-            self.requests -= 1
-            self.events -= share.events
-            self.bytes -= share.bytes
+            share.release()
 
     def has_room(self) -> bool:
         """Whether what is held now is within the bounds."""
@@ -59,3 +61,9 @@ class Share:
         self._admission.events += events
         if not self._admission.has_room():
             raise Overloaded(RETRY_AFTER_SECONDS)
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._admission.requests -= 1
+        self._admission.events -= self.events
+        self._admission.bytes -= self.bytes

@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec import Raw
 
 from agents.ingress import answers, contents
+from agents.ingress.answers import Answer
 from agents.ingress.overload import Share
 from agents.ingress.refusals import Refusal
 from engine.runtime.host import Log, Overloaded, Unavailable
@@ -89,7 +90,7 @@ class Intake:
         self._log = log
         self._metrics = metrics
 
-    async def take(self, submission: Submission, share: Share, strict: bool = False) -> web.Response:
+    async def take(self, submission: Submission, share: Share, strict: bool = False) -> Answer:
         """Append what was handed in and return the answer. Raises Overloaded or Unavailable: then nothing is known."""
         records = submission.records if strict else submission.records + submission.invalid
         if records:

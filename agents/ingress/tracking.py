@@ -10,8 +10,10 @@ from typing import Final
 from aiohttp import web
 
 from agents.ingress import answers, batches, bodies, contents, segment
+from agents.ingress.answers import Answer
 from agents.ingress.credentials import WriteKeys, key_in_header
-from agents.ingress.overload import Admission
+from agents.ingress.overload import Admission, Share
+from agents.ingress.plain import Head
 from agents.ingress.submissions import TRACEPARENT, Intake, Submission
 from schemas.inputs import Event
 
@@ -24,6 +26,8 @@ PATHS: Final = {
     "alias": ("alias", "a"),
     "batch": ("batch", "b", "import"),
 }
+
+LARGEST_BODY: Final = {kind: segment.LARGEST_BATCH if kind == "batch" else contents.LARGEST_EVENT for kind in PATHS}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,13 +46,8 @@ class Tracking:
 
     def routes(self) -> dict[str, Handler]:
         """All paths that are posted to."""
-        return {
-            f"{version}/{name}{end}": self._batch if kind == "batch" else self._single(kind)
-            for kind, names in PATHS.items()
-            for name in names
-            for version in ("/v1", "")
-            for end in ("", "/")
-        }
+        handlers = {kind: self._handler(kind) for kind in PATHS}
+        return {path: handlers[kind] for path, kind in paths().items()}
 
     async def settings(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/projects/{key}/settings`: where a browser or a phone sends its calls."""
@@ -67,45 +66,64 @@ class Tracking:
             }
         )
 
-    def _single(self, kind: str) -> Handler:
+    async def take(self, head: Head, body: bytes, share: Share, traceparent: str, received_at: int) -> Answer:
+        """Take a request that has arrived as a whole, and say what it is answered with. Raises what `explain` explains."""
+        tenant = self._tenant(head.authorization)
+        submission = self._read(head.kind, body, head.content_type, tenant, traceparent, received_at)
+        return await self._intake.take(submission, share, head.strict)
+
+    def _handler(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             received_at = self._clock()
-            tenant = self._tenant_in_header(request)
-
-            def read(raw: bytes) -> tuple[str, Event]:
-                call = segment.decode(raw)
-                return segment.read(raw, call, kind, call.sent_at, received_at)
-
+            tenant = self._tenant(request.headers.get("Authorization"))
             with self._admission.request() as share:
-                body = await bodies.read(request, contents.LARGEST_EVENT, share)
-                body = bodies.text(body, request.headers.get("Content-Type"))
-                tenant = tenant or self._keys.tenant(segment.write_key_in(body))
-                submission = Submission(tenant, request[TRACEPARENT])
-                submission.add_only(body, read)
-                return await self._intake.take(submission, share, is_strict(request))
+                body = await bodies.read(request, LARGEST_BODY[kind], share)
+                content_type = request.headers.get("Content-Type")
+                submission = self._read(kind, body, content_type, tenant, request[TRACEPARENT], received_at)
+                answer = await self._intake.take(submission, share, is_strict(request))
+                return answer.response()
 
         return handle
 
-    async def _batch(self, request: web.Request) -> web.StreamResponse:
-        received_at = self._clock()
-        tenant = self._tenant_in_header(request)
+    def _read(
+        self, kind: str, body: bytes, content_type: str | None, tenant: str | None, traceparent: str, received_at: int
+    ) -> Submission:
+        """What a request hands in. Raises a Refusal if that can't be said."""
+        body = bodies.text(body, content_type)
+        if kind == "batch":
+            batch = batches.read(body)
+            submission = Submission(tenant or self._keys.tenant(batch.write_key), traceparent)
 
-        def read(raw: bytes) -> tuple[str, Event]:
-            call = segment.decode(raw)
-            return segment.read(raw, call, None, batch.sent_at or call.sent_at, received_at)
+            def read_one(raw: bytes) -> tuple[str, Event]:
+                call = segment.decode(raw)
+                return segment.read(raw, call, None, batch.sent_at or call.sent_at, received_at)
 
-        with self._admission.request() as share:
-            body = await bodies.read(request, segment.LARGEST_BATCH, share)
-            batch = batches.read(bodies.text(body, request.headers.get("Content-Type")))
-            tenant = tenant or self._keys.tenant(batch.write_key)
-            submission = Submission(tenant, request[TRACEPARENT])
-            submission.add_each(batch.batch, read)
-            return await self._intake.take(submission, share, is_strict(request))
+            submission.add_each(batch.batch, read_one)
+        else:
+            submission = Submission(tenant or self._keys.tenant(segment.write_key_in(body)), traceparent)
 
-    def _tenant_in_header(self, request: web.Request) -> str | None:
+            def read_only(raw: bytes) -> tuple[str, Event]:
+                call = segment.decode(raw)
+                return segment.read(raw, call, kind, call.sent_at, received_at)
+
+            submission.add_only(body, read_only)
+        return submission
+
+    def _tenant(self, authorization: str | None) -> str | None:
         """Before the body is read: who has no key shall not make us read one."""
-        key = key_in_header(request.headers.get("Authorization"))
+        key = key_in_header(authorization)
         return None if key is None else self._keys.tenant(key)
+
+
+def paths() -> dict[str, str]:
+    """The paths that are posted to, each with the kind of call it takes."""
+    return {
+        f"{version}/{name}{end}": kind
+        for kind, names in PATHS.items()
+        for name in names
+        for version in ("/v1", "")
+        for end in ("", "/")
+    }
 
 
 def is_strict(request: web.Request) -> bool:

@@ -63,7 +63,8 @@ class Webhooks:
                 bodies.text(body, request.headers.get("Content-Type")),
                 lambda raw: read(raw, source, webhook, id, received_at),
             )
-            return await self._intake.take(submission, share, is_strict(request))
+            answer = await self._intake.take(submission, share, is_strict(request))
+            return answer.response()
 
 
 def read(raw: bytes, source: str, webhook: Webhook, id: str | None, received_at: int) -> tuple[str, Event]:

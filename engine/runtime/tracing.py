@@ -5,6 +5,7 @@ commands and receipts it causes, and goes out with the provider's call. The ids 
 way. Without an OpenTelemetry SDK ids are only passed on; where one is configured, each `span` is a real one.
 """
 
+import random
 import re
 import secrets
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -48,15 +49,15 @@ def is_recorded() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def continued(headers: Mapping[str, str]) -> str:
-    """The traceparent to hand on for an HTTP request outside any span: the sender's, or one that begins a trace.
+def continued(given: str | None) -> str:
+    """The traceparent to hand on outside any span: the one that was given, or one that begins a trace.
 
-    1 us where `span` takes 10 or more: an ingress without an SDK does this for each request.
+    1 us where `span` takes 10 or more: an ingress without an SDK does this for each request. The ids are random and no
+    secret, as OpenTelemetry's own are.
     """
-    given = headers.get(HEADER)
     if given is not None and _VALID.fullmatch(given):
         return given
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
 
 
 def current() -> str | None:

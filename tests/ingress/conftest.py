@@ -11,12 +11,14 @@ from agents.ingress import make_app
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Settings, Webhook
 from tests.ingress.remembering_log import RememberingLog
+from tests.ingress.serving import Doorstep
 
 NOW = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 STANDARD_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 Client = TestClient[Request, Application]
 MakeApp = Callable[..., Application]
+Serve = Callable[[Application], TestServer]
 
 
 @pytest.fixture
@@ -48,8 +50,15 @@ def settings() -> Settings:
     )
 
 
+@pytest.fixture(params=[Doorstep, TestServer], ids=["doorway", "framework"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """Both ways that a tracking call takes."""
+    way: Serve = request.param
+    return way
+
+
 @pytest.fixture
-async def client(log: RememberingLog, settings: Settings, metrics: Metrics) -> AsyncIterator[Client]:
+async def client(log: RememberingLog, settings: Settings, metrics: Metrics, serve: Serve) -> AsyncIterator[Client]:
     app = make_app(log, settings, metrics=metrics, clock=lambda: NOW)
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(serve(app)) as client:
         yield client

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Settings
 from tests.ingress.conftest import NOW, Client
 from tests.ingress.remembering_log import RememberingLog
+from tests.ingress.serving import Doorstep
 from tests.ingress.test_batches import BAD, GOOD
 from tests.ingress.test_tracking import KEY
 
@@ -54,7 +55,7 @@ bodies = st.binary(max_size=50) | almost_json | cut_and_spliced()
 @pytest.fixture
 async def fuzzed(log: RememberingLog) -> AsyncIterator[Client]:
     keys = Settings.model_validate({"write_keys": {"shop": ["shop-key"]}})
-    async with TestClient(TestServer(make_app(log, keys, metrics=Metrics(), clock=lambda: NOW))) as client:
+    async with TestClient(Doorstep(make_app(log, keys, metrics=Metrics(), clock=lambda: NOW))) as client:
         yield client
 
 

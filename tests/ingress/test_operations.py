@@ -19,7 +19,7 @@ from engine.runtime.host import Overloaded, Unavailable
 from engine.runtime.metrics import Metrics
 from engine.runtime.settings import Settings
 from schemas import http
-from tests.ingress.conftest import NOW, Client
+from tests.ingress.conftest import NOW, Client, Serve
 from tests.ingress.remembering_log import RememberingLog
 from tests.ingress.test_tracking import KEY, TRACK, as_json, post
 
@@ -58,10 +58,10 @@ def small() -> dict[str, int]:
 
 @pytest.fixture
 async def narrow(
-    log: RememberingLog, settings: Settings, metrics: Metrics, small: dict[str, int]
+    log: RememberingLog, settings: Settings, metrics: Metrics, small: dict[str, int], serve: Serve
 ) -> AsyncIterator[Client]:
     app = make_app(log, settings, metrics=metrics, clock=lambda: NOW, admission=Admission(metrics, **small))
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(serve(app)) as client:
         yield client
 
 
@@ -206,7 +206,7 @@ def test_whatever_the_description_allows_is_taken(data: st.DataObject, kind: str
 
 def test_retry_after_is_whole_seconds_and_at_least_one() -> None:
     for seconds, written in ((0.0, "1"), (0.2, "1"), (1.01, "2"), (30.0, "30")):
-        assert answers.failure(429, "overloaded", "", seconds).headers["Retry-After"] == written
+        assert answers.failure(429, "overloaded", "", seconds).retry_after == written
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -237,10 +237,10 @@ async def test_a_body_that_does_not_come_is_408_which_sdks_repeat(
 
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(
-    log: RememberingLog, settings: Settings, metrics: Metrics, caplog: pytest.LogCaptureFixture
+    log: RememberingLog, settings: Settings, metrics: Metrics, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     admission = Admission(metrics)
-    server = TestServer(make_app(log, settings, metrics=metrics, admission=admission))
+    server = serve(make_app(log, settings, metrics=metrics, admission=admission))
     await server.start_server()
     try:
         assert server.port is not None
