@@ -1,4 +1,8 @@
-"""Which of a user's goals are reached: what their runs were for, counted once, also after the run has ended."""
+"""Which of a user's goals are reached: what their runs were for, counted once, also after the run has ended.
+
+One order may be what two journeys were for, and counts for both. Among the runs of one journey it counts once: for the run
+that began last.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,13 +29,13 @@ def with_goal(goals: Goals, journey: Journey, run: Run, now: int) -> Goals:
 def reached(
     goals: Goals, catalog: Catalog, tenant: str, runs: Sequence[Run], facts: Facts, now: int, only: str | None = None
 ) -> tuple[Goals, list[OpenGoal]]:
-    """Return (goals still open, goals reached by what is the case now). Those whose time is over are in neither.
+    """Return (goals still open, goals reached by what is the case now), oldest first. Who is over is in neither.
 
     The open ones are the very same tuple if none was reached or is over. `only` names the run that alone is concerned.
     """
     sends: dict[str, Mapping[str, Sent]] | None = None
     still_open, done = [], []
-    for goal in goals:
+    for goal in reversed(goals):
         if goal.until_at < now:
             continue
         journey = catalog.journeys[tenant, goal.journey, goal.version]
@@ -42,11 +46,12 @@ def reached(
         if sends is None:
             sends = {run.id: run.sends for run in runs}
         facts.sends = sends.get(goal.run, NOTHING)
-        if definition.condition.holds(facts) and _concerns(goal, journey, facts, only):
+        is_counted = any([each.journey == goal.journey for each in done])
+        if not is_counted and definition.condition.holds(facts) and _concerns(goal, journey, facts, only):
             done.append(goal)
         else:
             still_open.append(goal)
-    return (goals if len(still_open) == len(goals) else tuple(still_open)), done
+    return (goals if len(still_open) == len(goals) else tuple(reversed(still_open))), done[::-1]
 
 
 def _concerns(goal: OpenGoal, journey: Journey, facts: Facts, only: str | None) -> bool:

@@ -95,6 +95,8 @@ def time_out(journey: Journey, run: Run, place: Place) -> Move:
     if journey.exit_on is not None and journey.exit_on.holds(facts):
         return end(run, "exit_on", place)
     step = journey.steps[run.step]
+    if run.mode == "granted":
+        return granted(journey, replace(run, due_at=None), place.at, place)
     if run.mode == "held":
         return _apply(
             journey, replace(run, mode="", due_at=None), step.enter(_visit(journey, run, place)), place, Move(run)
@@ -162,13 +164,16 @@ def granted(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
 
 
 def granted_in_pause(journey: Journey, run: Run, at: int | None, place: Place) -> Move:
-    """Let a run that a quota has answered during a pause begin, or ask anew, when its journey goes on.
+    """Let a run that a quota has answered during a pause begin, or go on by the answer, when its journey goes on.
 
-    It asks anew because its turn is past by then: a thousand of those would go on at once.
+    What was granted is worth something then, or not: that is for the step to say. What was refused is asked for anew.
     """
-    if run.visit == 0 and at is None:
-        return end(run, "the entry cap is reached", place)
-    return Move(replace(run, mode="held" if run.visit else "", due_at=place.now + 1))
+    due_at = place.now + 1  # after the pause has begun, so that the pause holds it up
+    if run.visit == 0:
+        return end(run, "the entry cap is reached", place) if at is None else Move(replace(run, mode="", due_at=due_at))
+    if at is None:
+        return Move(replace(run, mode="held", due_at=due_at))
+    return Move(replace(run, mode="granted", due_at=max(at, due_at)))
 
 
 def move_to(journey: Journey, run: Run, step: str, place: Place) -> Move:
@@ -208,8 +213,7 @@ def _apply(journey: Journey, run: Run, outcome: Outcome, place: Place, move: Mov
         case Wait():
             run = _ask(run, outcome.messages, place, move)
             move.inputs += outcome.inputs
-            mode = "asked" if outcome.asked else ""
-            move.run = replace(run, due_at=outcome.until_at, look_at=outcome.look_at, mode=mode)
+            move.run = replace(run, due_at=outcome.until_at, look_at=outcome.look_at, mode=outcome.quota)
         case Consider():
             move.run, move.request = run, outcome.request
         case Finish():

@@ -1,7 +1,7 @@
 """What a step may answer when a run arrives at it, and what the step is told."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -32,14 +32,15 @@ class Go(Struct, frozen=True, gc=False):
 class Wait(Struct, frozen=True, gc=False):
     """Stay until an input concerns the step, or until `until_at` (None: only an input ends it).
 
-    `look_at` is when time alone may end the wait before that. With `asked`, a quota's answer is what is waited for.
+    `look_at` is when time alone may end the wait before that. `quota`: its answer is what is waited for, or the moment that
+    it has granted.
     """
 
     until_at: int | None
     look_at: int | None = None
     messages: tuple[Message, ...] = ()
     inputs: tuple[Forward, ...] = ()
-    asked: bool = False
+    quota: Literal["", "asked", "granted"] = ""
 
 
 class Consider(Struct, frozen=True, gc=False):

@@ -168,11 +168,14 @@ def _on_channel(policy: Policy, channel: str, user_id: str, user: User, request:
             return Verdict("drop", f"cap: {cap}")
     for budget in policy.budgets:
         if budget.channel == channel and not request.is_paid:
-            day = to_local(now, zone(policy.zone)).date().isoformat()
-            return Verdict(
-                "ask", f"budget of {budget.per_day} {channel} a day", channel, address, budget=budget, day=day
-            )
+            reason = f"budget of {budget.per_day} {channel} a day"
+            return Verdict("ask", reason, channel, address, budget=budget, day=day_of(policy, now))
     return Verdict("deliver", "", channel, address)
+
+
+def day_of(policy: Policy, at: int) -> str:
+    """Return the date, in the policy's zone, on whose budget a message at that instant is."""
+    return to_local(at, zone(policy.zone)).date().isoformat()
 
 
 def consents(policy: Policy, user: User, channel: str, topic: str) -> bool:

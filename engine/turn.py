@@ -126,6 +126,8 @@ class Turn:
         facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
         if self.goals:
             self._reach_goals(place, facts)
+            if event.profile:  # The profile is everybody's, also of runs with another key.
+                self._reach_goals(place, Facts(self.profile, None, history=self.history, now=self.now))
         journeys = self.catalog.journeys
         for run in tuple(self.runs):
             journey = journeys[self.tenant, run.journey, run.version]
@@ -134,6 +136,8 @@ class Turn:
                 continue
             if run.key is None or run.key == key_in(event.properties, journey.key):
                 self._show(run, place, facts)
+            elif names is None and (event.profile or trackers):
+                self._show(run, place, self._bare_facts(run))
         for journey in self.catalog.beginning_with(self.tenant, event.name):
             assert not isinstance(journey.entry, Api | Changed | Schedule)
             facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
@@ -187,6 +191,8 @@ class Turn:
             self._note("not_entered", cause, journey=entered.journey, reason="no such journey is active")
             return
         entry = journey.entry
+        if entered.by == "schedule" and not isinstance(entry, Schedule):
+            return  # of a version before this one
         if isinstance(entry, Api | Schedule) and entry.who is not None:
             facts = Facts(self.profile, None, entered.properties, history=self.history, now=self.now)
             if not entry.who.holds(facts):

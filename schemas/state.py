@@ -29,7 +29,7 @@ class Run(Struct, frozen=True, array_like=True, gc=False):
     suspended: str = ""  # why it stands still
     look_at: int | None = None  # when time alone may end the wait, before it is over
     answers: dict[str, Any] = {}  # step -> what its call was answered
-    mode: Literal["", "held", "asked"] = ""  # held: judged anew when due; asked: waits for a quota
+    mode: Literal["", "held", "asked", "granted"] = ""  # held: judged anew when due; the others: by a quota
 
 
 class Track(Struct, frozen=True, array_like=True, gc=False):

@@ -232,6 +232,7 @@ class Folding:
         input = input_of(record)
         match input:
             case Activated():
+                self._fire_before(input)
                 self.catalog = self.steering.activate(self.catalog, input, self.now)
             case Controlled():
                 self.catalog = self.steering.control(self.catalog, input, self.now)
@@ -239,6 +240,14 @@ class Folding:
                 self.batch.outputs += self._sweep(input)
             case _:
                 raise InvalidInput("the record has no key, so it is nobody's")
+
+    def _fire_before(self, activated: Activated) -> None:
+        """A schedule's time that came before a new version is not skipped because its wake-up comes after it."""
+        key = f"{activated.tenant}/campaign:{activated.name}".encode()
+        raw = self._state_of(key) if activated.kind == "journey" else None
+        due_at = states.due_in(raw)
+        if raw is not None and due_at is not None and due_at <= self.now:
+            self._fire(key, states.decode_campaign(raw), due_at)
 
     def _sweep(self, swept: Swept) -> Iterable[NewRecord]:
         """Give a chunk of the tenant's users their wake-up or entry, and come back for the next chunk."""

@@ -61,7 +61,8 @@ class Simulation:
     # Definitions
 
     def publish(self, definition: Journey | Policy) -> None:
-        """Make a definition current now, and let everybody know."""
+        """Make a definition current now, and let everybody know. What was due before is the version's before."""
+        self._sweep()
         self._activate(definition, self.now_ms)
         self._wake_everybody()
 

@@ -11,14 +11,13 @@ from pydantic.dataclasses import dataclass
 from engine.conditions import FORBID, Facts
 from engine.durations import describe, hours, milliseconds, minutes
 from engine.outcomes import Consider, Go, Outcome, Visit, Wait
-from engine.policy import Request, Verdict
+from engine.policy import Request, Verdict, day_of
 from engine.steps.step import ChannelName, Step
 from engine.values import Filled, fill
 from schemas.outputs import Message
 
 RECEIPT_PATIENCE = hours(1)  # how long a send with `on_failed` waits to hear from its provider
-NOT_TAKEN = ("failed", "bounced", "dropped", "unknown")
-REFUSED = ("failed", "bounced", "dropped")  # of a call: one whose fate is unknown is made again, under the same id
+REFUSED = ("failed", "bounced", "dropped")  # not "unknown": that one may have arrived, or be tried again
 CALL_CHANNEL = "call"
 
 
@@ -28,7 +27,8 @@ class Send(Step):
 
     Several channels are a fallback list: the first on which the user has an address. A message that the policy keeps back
     leads to `on_blocked` (default: `then`). With `on_failed` the run stays until the provider has accepted the message
-    (`then`), or refused it or said nothing for an hour (`on_failed`).
+    (`then`) or refused it (`on_failed`). A message whose fate is unknown may have arrived, and may be tried again: that is
+    waited for, too. After an hour without an answer the run goes on to `on_failed`.
     """
 
     channel: ChannelName | Annotated[Sequence[ChannelName], Field(min_length=1), AfterValidator(tuple)]
@@ -71,10 +71,11 @@ class Send(Step):
         return Wait(visit.now + milliseconds(RECEIPT_PATIENCE), messages=(message,))
 
     def granted(self, visit: Visit, at: int | None) -> Outcome:
-        """The budget's answer. With a place, the rest is judged anew."""
+        """The budget's answer. With a place of the day that it is, the rest is judged anew."""
         if at is None:
             return Go(self.on_blocked or self.then)
-        return Consider(replace(self._request(visit), is_paid=True))
+        is_todays = day_of(visit.policy, at) == day_of(visit.policy, visit.now)
+        return Consider(replace(self._request(visit), is_paid=is_todays))
 
     def _request(self, visit: Visit) -> Request:
         return Request(
@@ -92,7 +93,7 @@ class Send(Step):
             return None
         if "accepted" in facts.here.statuses:
             return self.then
-        return self.on_failed if any([status in facts.here.statuses for status in NOT_TAKEN]) else None
+        return self.on_failed if any([status in facts.here.statuses for status in REFUSED]) else None
 
     def time_out(self) -> str:
         assert self.on_failed is not None

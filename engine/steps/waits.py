@@ -201,7 +201,8 @@ class WaitFor(Step):
 class Throttle(Step):
     """Let at most so many runs a minute go on, over all users and partitions; the others wait for their turn.
 
-    Turns are spread evenly, so nothing piles up at the full minute. Steps with the same `name` share their turns.
+    Turns are spread evenly, so nothing piles up at the full minute. Steps with the same `name` share their turns. Who misses
+    a turn by more than a minute, in a pause or an outage, asks for another: all those together would be a herd.
     """
 
     per_minute: float = Field(gt=0, le=1_000_000)
@@ -219,10 +220,12 @@ class Throttle(Step):
         name = self.name or f"{visit.run.journey}.{visit.run.step}"
         every_ms = max(1, round(MINUTE_MS / self.per_minute))
         asked = Asked(visit.id, visit.user, every_ms=every_ms)
-        return Wait(None, inputs=(Forward(f"quota:throttle.{name}", asked),), asked=True)
+        return Wait(None, inputs=(Forward(f"quota:throttle.{name}", asked),), quota="asked")
 
     def granted(self, visit: Visit, at: int | None) -> Outcome:
-        return Go(self.then) if at is None or at <= visit.at else Wait(at)
+        if at is not None and at > visit.at:
+            return Wait(at, quota="granted")
+        return self.enter(visit) if visit.now - visit.at > MINUTE_MS else Go(self.then)
 
     def time_out(self) -> str:
         return self.then

@@ -1,10 +1,11 @@
 """When a journey has reached what it was for: once a run, with its worth, also after the run's end."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, receipt, where
+from engine import Delay, Exit, Journey, Send, WaitFor, always, days, hours, on, profile, receipt, where
 from engine.conditions import Goal
 from engine.goals import MAX_GOALS
 from engine.simulator import Simulate, SimulatedUser
@@ -160,6 +161,39 @@ def test_a_user_has_at_most_128_open_goals_the_oldest_is_forgotten(simulate: Sim
         user.event("start", cart_id=number)
         user.wait(hours(1) if number % 60 == 59 else timedelta(0))
     assert [goal.key for goal in user.state.goals] == [str(number) for number in range(10, MAX_GOALS + 10)]
+
+
+def test_one_order_is_what_two_journeys_were_for_and_counts_for_both(simulate: Simulate) -> None:
+    user = simulate(journey(), replace(journey(), name="offer"))
+    user.event("start")
+    user.event("order_placed", total=10)
+    assert user.goals == ["nudge", "offer"]
+
+
+def test_among_the_runs_of_one_journey_an_order_counts_once_for_the_one_that_began_last(simulate: Simulate) -> None:
+    user = simulate(journey())
+    runs = []
+    for version in (1, 2):
+        user.publish(replace(journey(), version=version))
+        user.event("start")
+        runs.append(user.runs[0].id)
+        user.wait(hours(1))
+    user.event("order_placed", total=10)
+    assert reached(user) == [(runs[1], 10)]
+    user.event("order_placed", total=20)
+    assert reached(user) == [(runs[1], 10), (runs[0], 20)]
+    user.event("order_placed", total=30)
+    assert len(reached(user)) == 2
+
+
+def test_a_goal_that_lies_in_the_profile_is_reached_by_a_run_with_a_key_too(simulate: Simulate) -> None:
+    user = simulate(journey(Goal(profile("tier", "==", "gold"), days(3)), key="cart_id"))
+    user.event("start", cart_id="a")
+    user.event("start", cart_id="b")
+    user.identify(tier="silver")
+    assert user.goals == []
+    user.identify(tier="gold")
+    assert user.goals == ["nudge"]
 
 
 def test_a_goal_is_open_while_its_run_is_suspended(simulate: Simulate) -> None:

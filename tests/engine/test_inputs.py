@@ -1,8 +1,28 @@
 """What one input does to a user's runs, and in which order."""
 
+from dataclasses import replace
+
 import pytest
 
-from engine import Branch, Delay, Exit, Journey, Send, WaitFor, always, days, hours, minutes, not_, on, profile, where
+from engine import (
+    Branch,
+    Delay,
+    Exit,
+    Journey,
+    Send,
+    WaitFor,
+    always,
+    any_of,
+    days,
+    did,
+    hours,
+    minutes,
+    not_,
+    on,
+    profile,
+    where,
+)
+from engine.conditions import Condition
 from engine.errors import InvalidInput
 from engine.events import MAX_CARRIED_BYTES, MAX_DEPTH, carried
 from engine.profiles import MAX_ATTRIBUTES, encoded_size
@@ -48,6 +68,38 @@ def test_a_keyed_run_hears_only_events_with_its_key(simulate: Simulate) -> None:
     assert [run.key for run in user.runs] == ["one", "two"]
     user.event("paid", cart_id="two")
     assert [run.key for run in user.runs] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "awaited",
+    [profile("tier", "==", "gold"), did("searched", at_least=2), any_of(on("x"), profile("tier", "==", "gold"))],
+)
+def test_what_an_event_changes_about_the_user_every_run_sees_whatever_its_key(
+    simulate: Simulate, awaited: Condition
+) -> None:
+    wait = WaitFor(awaited, timeout=days(1), then="end", on_timeout="silent")
+    user = simulate(
+        Journey(
+            name="carts", version=1, entry=on("start"), key="cart_id", start="wait",
+            steps={"wait": wait, "end": Exit(), "silent": Exit("silent")},
+        )
+    )  # fmt: skip
+    user.event("start", cart_id="one")
+    user.event("searched", cart_id="another")
+    user.identify(tier="silver")
+    assert user.step == "wait"
+    user.event("searched", cart_id="another")
+    user.identify(tier="gold")
+    assert user.exits == ["done"]
+
+
+def test_an_exit_on_the_profile_ends_runs_of_every_key(simulate: Simulate) -> None:
+    journey = replace(waiting_for("carts", ("paid", "paid"), key="cart_id"), exit_on=profile("plan", "==", "none"))
+    user = simulate(journey)
+    user.event("start", cart_id="one")
+    user.event("start", cart_id="two")
+    user.identify(plan="none")
+    assert user.exits == ["exit_on", "exit_on"]
 
 
 def test_a_key_is_a_text_or_a_whole_number_and_lies_as_deep_as_its_path_says(simulate: Simulate) -> None:

@@ -1,5 +1,6 @@
 """What comes for a run while its journey is paused, or is called or rolled back: nothing is lost, nothing counts double."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -28,9 +29,11 @@ from engine import (
 )  # fmt: skip
 from engine.actor import handle
 from engine.errors import InvalidInput
+from engine.quotas import ask
 from engine.simulator import Simulate, SimulatedUser
 from engine.steps import AnyStep
 from schemas.inputs import Asked, Entered, Event, Granted, Receipt
+from schemas.state import Quota
 
 
 def journey(entry_cap: EntryCap | None = None, **steps: AnyStep) -> Journey:
@@ -129,6 +132,48 @@ def test_a_place_in_the_budget_sends_nothing_during_a_pause(simulate: Simulate) 
     assert (user.step, user.sent) == ("ask", [])
     user.control("journey", "resume")
     assert (user.sent, user.exits) == (["email:hello"], ["done"])
+
+
+@pytest.mark.parametrize(("away", "places"), [(hours(5), 1), (hours(20), 2)])
+def test_a_place_in_the_budget_that_was_granted_in_a_pause_is_taken_once_if_it_is_still_the_same_day(
+    simulate: Simulate, away: timedelta, places: int
+) -> None:
+    definition = journey(ask=Send("email", template="hello", then="end"))
+    user = simulate(definition, Policy(version=1, budgets=(Budget("email", 100),)))
+    handled = handle(user.catalog, user.tenant, user.user_id, user.state, Event("e1", "go", user.now_ms), user.now_ms)
+    user.state = handled.user
+    [(key, asked)] = handled.inputs
+    assert isinstance(asked, Asked)
+    user.quotas[key], granted = ask(Quota(), asked, user.now_ms)
+    user.control("journey", "pause")
+    user.give(granted)
+    user.wait(away)
+    assert user.sent == []
+    user.control("journey", "resume")
+    assert user.sent == ["email:hello"]
+    taken = [taken for quota in user.quotas.values() for _, taken in quota.places]
+    assert sum(taken) == places
+
+
+@pytest.mark.parametrize("interrupted", ["pause", "outage"])
+def test_turns_that_come_in_a_pause_or_an_outage_are_no_herd_after_it(simulate: Simulate, interrupted: str) -> None:
+    throttled = journey(turn=Throttle(per_minute=10, then="ask"), ask=Send("push", template="hello", then="end"))
+    crowd = simulate.crowd(300, throttled)
+    crowd.event("go")
+    crowd.wait(minutes(5))
+    before = len(crowd.messages)
+    if interrupted == "pause":
+        crowd.control("journey", "pause")
+        crowd.wait(minutes(20))
+        crowd.control("journey", "resume")
+    else:
+        crowd.sleep(minutes(20))
+    assert len(crowd.messages) <= before + 11  # whose turn was missed by less than a minute
+    crowd.wait(hours(2))
+    sent_at = [message.requested_at for message in crowd.messages]
+    assert len(sent_at) == 300
+    most = max(sum(at <= each < at + 60_000 for each in sent_at) for at in sent_at)
+    assert most <= 21
 
 
 def test_a_run_whose_entry_is_granted_during_a_pause_begins_after_it(simulate: Simulate) -> None:

@@ -131,7 +131,7 @@ def test_with_on_failed_the_run_waits_for_accepted(simulate: Simulate) -> None:
     assert user.exits == ["sent"]
 
 
-@pytest.mark.parametrize("status", ["failed", "bounced", "dropped", "unknown"])
+@pytest.mark.parametrize("status", ["failed", "bounced", "dropped"])
 def test_with_on_failed_what_was_not_taken_leads_there(simulate: Simulate, status: ReceiptStatus) -> None:
     user = simulate(CAREFUL)
     user.event("start")
@@ -146,6 +146,21 @@ def test_with_on_failed_an_hour_of_silence_counts_as_failed(simulate: Simulate) 
     assert user.step == "send"
     user.wait(minutes(1))
     assert user.exits == ["failed"]
+
+
+@pytest.mark.parametrize(("later", "exits"), [("accepted", ["sent"]), ("failed", ["failed"]), (None, ["failed"])])
+def test_with_on_failed_a_message_whose_fate_is_unknown_is_waited_for(
+    simulate: Simulate, later: ReceiptStatus | None, exits: list[str]
+) -> None:
+    user = simulate(CAREFUL)
+    user.event("start")
+    user.receipt("send", "unknown")  # It may be with the user already: another channel now would tell them twice.
+    assert user.step == "send"
+    if later is not None:
+        user.receipt("send", later)
+        assert user.exits == exits
+    user.wait(hours(1))
+    assert user.exits == exits
 
 
 def test_the_hour_of_a_message_that_went_out_late_begins_when_it_went_out(simulate: Simulate) -> None:

@@ -289,6 +289,23 @@ def test_a_schedule_missed_while_the_worker_was_down_is_caught_up_once(simulate:
     assert len(user.sent) == 1
 
 
+def test_a_schedules_time_that_came_while_the_worker_was_down_is_not_skipped_by_a_new_version(
+    simulate: Simulate,
+) -> None:
+    daily = Journey(
+        name="daily", version=1, entry=schedule("0 9 * * *"), reentry=always, start="mail",
+        steps={"mail": Send("email", template="news", then="end"), "end": Exit()},
+    )  # fmt: skip
+    user = simulate(daily)
+    user.sleep(hours(25))
+    user.publish(replace(daily, version=2))
+    assert user.sent == ["email:news"]
+    user.wait(hours(22))
+    assert user.sent == ["email:news"]
+    user.wait(hours(1))
+    assert user.sent == ["email:news"] * 2
+
+
 def test_a_paused_and_a_retired_journey_and_one_that_has_lost_its_schedule_reach_nobody(simulate: Simulate) -> None:
     paused, retired, other = simulate(DIGEST), simulate(DIGEST), simulate(DIGEST)
     paused.control("digest", "pause")

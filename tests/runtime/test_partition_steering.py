@@ -1,5 +1,6 @@
 """What reaches every user of a partition: sweeps, schedules, pauses, stops and moves; and what quotas answer."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,7 +13,7 @@ from engine.runtime import states
 from engine.runtime.steering import CHUNK
 from schemas.inputs import Asked, Controlled, Entered, Swept
 from tests.runtime.stage import TENANT, Stage
-from tests.runtime.trial_journeys import greeting
+from tests.runtime.trial_journeys import greeting, news
 
 HOUR_MS = 3_600_000
 
@@ -143,6 +144,36 @@ async def test_a_schedule_missed_during_an_outage_is_caught_up_once() -> None:
     stage.wake_the_due()
     await stage.play()
     assert stage.sent() == ["hello"]
+
+
+async def test_a_schedules_time_is_not_skipped_by_a_version_that_comes_between_it_and_its_wake_up() -> None:
+    stage = Stage()
+    stage.publish(news())
+    stage.event("ann", "looked")
+    await stage.play()
+    stage.pass_time(HOUR_MS)
+    stage.publish(replace(news(), version=2))
+    stage.wake_the_due()  # which is for the time that came before
+    await stage.play()
+    assert stage.sent() == ["news"]
+    stage.pass_time(HOUR_MS)
+    stage.wake_the_due()
+    await stage.play()
+    assert stage.sent() == ["news", "news"]
+
+
+async def test_a_schedules_time_that_came_before_a_version_without_one_lets_nobody_in() -> None:
+    stage = Stage()
+    stage.publish(news())
+    stage.event("ann", "looked")
+    await stage.play()
+    stage.pass_time(HOUR_MS)
+    stage.publish(replace(news(), version=2, entry=on("asked")))
+    await stage.play()
+    assert (stage.sent(), stage.host.timers) == ([], {})
+    stage.event("ann", "asked")
+    await stage.play()
+    assert stage.sent() == ["news"]
 
 
 async def test_while_a_journey_is_paused_or_closed_its_schedule_goes_through_nobody_and_plans_on() -> None:
