@@ -20,6 +20,7 @@ from types import FrameType
 import structlog
 import uvloop
 
+from agents.collecting import spare_what_is_there
 from engine.runtime import logs
 from engine.runtime.host import PartitionHost
 from engine.runtime.kafka.partitions import Work
@@ -109,6 +110,7 @@ async def _work_until_stopped(working: Working, metrics_at: Address | None) -> N
     try:
         with serve_metrics(metrics, *metrics_at) if metrics_at is not None else contextlib.nullcontext():
             async with asyncio.timeout(None) as stopping, working(metrics) as failed:
+                spare_what_is_there()
                 await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
                 stopping.reschedule(loop.time() + STOPS_WITHIN_SECONDS)
                 if failed.done():

@@ -90,21 +90,23 @@ class Folding:
 
     def take(self, record: Record) -> None:
         """Fold one record: exactly one of moved on, invalid, forwarded or parked."""
-        self.now = max(self.now, record.timestamp)
+        if record.timestamp > self.now:
+            self.now = record.timestamp
+        key = record.key
         try:
-            if record.key is None:
+            if key is None:
                 self._steer(record)
             else:
-                self._give(record, record.key)
+                self._give(record, key)
         except InvalidInput as error:
             self.tally.invalid()
             self._park(INVALID, record, str(error))
         except (steering.MissingDefinition, PartitionStopped):
             raise
         except Exception as error:
-            if record.key is None:
+            if key is None:
                 raise PartitionStopped(f"an activation failed with {type(error).__name__}: {error}") from error
-            self.failures.count(record.key, error)
+            self.failures.count(key, error)
             self.tally.parked(error)
             log.error(
                 "a record was parked in dead-letters",
