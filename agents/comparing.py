@@ -3,7 +3,7 @@
 journeys/welcome.py              a module's journeys, or a journey written as JSON
 journeys                         all journeys of a folder
 journeys:welcome                 one of them
-welcome@3                        one that was published: needs a data folder
+welcome@3                        one that was published: needs a data folder, or Kafka
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from engine.definitions import thaw
 from engine.diff import Difference, Fate, Templates, compare, fates
 from engine.errors import JourneyError
 from engine.journey import Journey
-from engine.runtime.embedded.census import Place
-from engine.runtime.embedded.readonly import ReadOnlyLog
+from engine.runtime.host import Definitions
+from engine.runtime.states import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Comparisons:
     only_new: Sequence[str] = ()
 
 
-def find_versions(text: str, log: ReadOnlyLog | None, tenant: str) -> list[Version]:
+def find_versions(text: str, published: Definitions | None, tenant: str) -> list[Version]:
     """Return the versions that are meant. Raises JourneyError that says what is there instead."""
     path = Path(text)
     if path.is_dir():
@@ -56,9 +56,9 @@ def find_versions(text: str, log: ReadOnlyLog | None, tenant: str) -> list[Versi
             raise JourneyError(f"there is no journey in {path}; a journey is a module with a Journey at its top level")
         return [Version(journey, folder.templates) for journey in folder.journeys]
     if not path.exists() and (found := PUBLISHED.match(text)):
-        if log is None:
+        if published is None:
             raise JourneyError(f"{text} is a version that was published; name the data folder with --data DIR")
-        return [_published(log, tenant, found[1], int(found[2]))]
+        return [_published(published, tenant, found[1], int(found[2]))]
     journey = find_version(text).journey
     place = path if path.exists() else Path(text.rpartition(":")[0])
     templates = (place if place.is_dir() else place.parent) / "templates"
@@ -88,22 +88,20 @@ def _compare(old: Version, new: Version, runs: Mapping[Place, int] | None) -> Co
     return Comparison(difference, fates(difference, here))
 
 
-def _published(log: ReadOnlyLog, tenant: str, name: str, version: int) -> Version:
-    definition = log.definitions.find(f"{tenant}/journey/{name}@{version}")
+def _published(published: Definitions, tenant: str, name: str, version: int) -> Version:
+    definition = published.find(f"{tenant}/journey/{name}@{version}")
     if definition is None:
         there = sorted(
-            each.version
-            for each in log.definitions.all()
-            if (each.tenant, each.kind, each.name) == (tenant, "journey", name)
+            each.version for each in published.all() if (each.tenant, each.kind, each.name) == (tenant, "journey", name)
         )
         what = f"published are {', '.join(f'{name}@{each}' for each in there)}" if there else "no version of it is"
         raise JourneyError(f"{name}@{version} was not published for the tenant {tenant!r}; {what}")
     journey = thaw(definition)
-    return Version(journey, dict(_published_texts(log, tenant, journey)))
+    return Version(journey, dict(_published_texts(published, tenant, journey)))
 
 
-def _published_texts(log: ReadOnlyLog, tenant: str, journey: Journey) -> Iterator[tuple[str, dict[str, str]]]:
+def _published_texts(published: Definitions, tenant: str, journey: Journey) -> Iterator[tuple[str, dict[str, str]]]:
     for name, reference in journey.templates.items():
-        template = log.definitions.find(f"{tenant}/template/{reference}")
+        template = published.find(f"{tenant}/template/{reference}")
         if template is not None:
             yield name, msgspec.json.decode(template.body, type=dict[str, str])

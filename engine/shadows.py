@@ -20,7 +20,7 @@ run; any other gives the user up, and the real journeys go on as if nothing had 
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -56,7 +56,7 @@ def run_beside(catalog: Catalog, tenant: str, user_id: str, done: Done) -> tuple
     """Return the user with what the same input came to for the tenant's shadows, and what is to be told of that."""
     after = done.after
     if after.erased:
-        return after, ()
+        return after, list(_erased(catalog, tenant, user_id, done))
     shades: dict[str, Shade] = {}
     journal: list[JournalEntry] = []
     lanes = catalog.in_shadow.get(tenant, {})
@@ -288,6 +288,18 @@ def _pair(pairs: list[tuple[str, str, str]], which: str, real: str = "", own: st
 
 def _which(message: Message) -> str:
     return f"{message.channel}:{message.template.partition('@')[0] or message.step}"
+
+
+def _erased(catalog: Catalog, tenant: str, user_id: str, done: Done) -> Iterator[JournalEntry]:
+    """End what would have been, too, when a user is forgotten."""
+    for name, shadow in catalog.shadows.get(tenant, {}).items():
+        kept = done.before.shadows.get(name)
+        for run in done.before.runs if kept is None or kept.began_at != shadow.began_at else kept.runs:
+            if run.journey == name:
+                yield JournalEntry(
+                    "exited", done.now, tenant, user_id, "erasure", name, run.version, run.id, run.step,
+                    reason="erased", shadow=True,
+                )  # fmt: skip
 
 
 def _gave_up(tenant: str, user_id: str, shadow: Shadow, now: int, reason: str) -> JournalEntry:

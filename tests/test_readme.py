@@ -55,7 +55,7 @@ def test_the_first_journey_passes_its_own_tests(my_journeys: Path) -> None:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_command_exists_and_knows_its_options(words: list[str]) -> None:
     options = [word for word in words if word.startswith("--") and word != "--help"]
-    path = [words[1], words[2]] if words[1] in ("topics",) else [words[1]]
+    path = [words[1], words[2]] if words[1] in ("topics", "shadow") else [words[1]]
     shown = subprocess.run([EQUEENGAGE, *path, "--help"], capture_output=True, text=True, timeout=30)
     assert shown.returncode == 0, shown.stderr
     for option in options:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.cli.setup import Tenant
+from agents.cli.setup import Tenant, load_settings
 
 if TYPE_CHECKING:
     from agents.comparing import Comparisons
@@ -20,6 +20,9 @@ def diff(
         Path | None,
         typer.Option("--data", help="A data folder: what was published, and who waits where.", show_default=False),
     ] = None,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="The same from Kafka, where EQUEENGAGE_KAFKA__BOOTSTRAP says.")
+    ] = False,
     tenant: Tenant = "default",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="As markdown with a diagram, for a pull request.")
@@ -27,17 +30,18 @@ def diff(
 ) -> None:
     """Say what is different between two versions of a journey: who enters, steps, times, ways, texts.
 
-    With a data folder (also beside a running server) it says how many runs wait at each step of earlier versions, and
-    whether they finish there or move. Two folders are compared journey by journey. Nothing is changed anywhere.
+    With a data folder (also beside a running server), or with --kafka, it says how many runs wait at each step of earlier
+    versions, and whether they finish there or move. Two folders are compared journey by journey. Nothing is changed anywhere.
 
     Examples:
 
       equeengage diff welcome@1 journeys/welcome.py --data data
+      equeengage diff welcome@1 journeys/welcome.py --kafka
       equeengage diff ../main/journeys journeys --markdown
     """
     from agents.telling import as_markdown, show
 
-    compared = _compared(old, new, data, tenant)
+    compared = _compared(old, new, data, kafka, tenant)
     if markdown:
         typer.echo(as_markdown(compared), nl=False)
     else:
@@ -46,19 +50,13 @@ def diff(
         show(Console(), compared)
 
 
-def _compared(old: str, new: str, data: Path | None, tenant: str) -> "Comparisons":
-    from agents.cli.progress import counting
+def _compared(old: str, new: str, data: Path | None, kafka: bool, tenant: str) -> "Comparisons":
     from agents.comparing import compare_sides, find_versions
 
-    if data is None:
+    if data is None and not kafka:
         return compare_sides(find_versions(old, None, tenant), find_versions(new, None, tenant))
-    from agents.cli.failure import Failed
-    from engine.runtime.embedded.census import count_runs
-    from engine.runtime.embedded.readonly import ReadOnlyLog
+    from agents.cli.looking import looking
 
-    if not data.is_dir():
-        raise Failed(f"there is no data folder {data}; name it with --data DIR")
-    with ReadOnlyLog.open(data) as log:
-        sides = find_versions(old, log, tenant), find_versions(new, log, tenant)
-        with counting("users looked at") as told:
-            return compare_sides(*sides, count_runs(log, tenant, told))
+    with looking(load_settings(data=data), kafka) as sight:
+        sides = find_versions(old, sight.definitions, tenant), find_versions(new, sight.definitions, tenant)
+        return compare_sides(*sides, sight.count_runs(tenant))

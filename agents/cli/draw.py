@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents.cli.setup import Data, Journeys, Tenant, load_settings
+from agents.cli.setup import Data, Journeys, OnKafka, Tenant, is_on_kafka, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.journey import Journey
-    from engine.runtime.embedded.census import Place
     from engine.runtime.settings import Settings
+    from engine.runtime.states import Place
 
 
 def draw(
@@ -29,25 +29,30 @@ def draw(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Steps and ways as JSON, for an editor.")] = False,
     counts: Annotated[
-        bool, typer.Option("--counts", help="Show how many runs are at each step, read from the data folder.")
+        bool, typer.Option("--counts", help="Show how many runs are at each step: from the data folder, or on Kafka.")
     ] = False,
     data: Data = None,
+    kafka: OnKafka = False,
     tenant: Tenant = "default",
 ) -> None:
     """Draw journeys as mermaid state diagrams, which GitHub, GitLab and most editors show as pictures.
+
+    Counts, and versions that were published (name@version), are read also while a server or workers run. On Kafka the
+    counts are as of the workers' last commits; the users' changelogs are read for them, which takes a while.
 
     Examples:
 
       equeengage draw welcome
       equeengage draw --journeys ./my-journeys -o journeys.md
       equeengage draw welcome --counts --data data
+      EQUEENGAGE_KAFKA__BOOTSTRAP=broker:9092 equeengage draw welcome@2 --counts
     """
     import msgspec
 
     from engine.diagrams import to_data, to_mermaid
 
     settings = load_settings(journeys=journeys, data=data)
-    found, places = _found(settings, journey, tenant, counts)
+    found, places = _found(settings, journey, tenant, counts, is_on_kafka(settings, kafka))
     here = {
         each.name: None if places is None else {
             step: runs for (name, version, step), runs in places.items() if (name, version) == (each.name, each.version)
@@ -74,29 +79,21 @@ def draw(
 
 
 def _found(
-    settings: "Settings", name: str | None, tenant: str, counted: bool
+    settings: "Settings", name: str | None, tenant: str, counted: bool, on_kafka: bool
 ) -> "tuple[list[Journey], Mapping[Place, int] | None]":
     """Return the journeys to draw, and how many runs are where if that is asked for."""
     is_published = name is not None and "@" in name
     if not is_published and not counted:
         return _in_folder(settings, name), None
-    from agents.cli.failure import Failed
-    from agents.cli.progress import counting
+    from agents.cli.looking import looking
     from agents.comparing import find_versions
-    from engine.runtime.embedded.census import count_runs
-    from engine.runtime.embedded.readonly import ReadOnlyLog
 
-    if not settings.data.is_dir():
-        raise Failed(f"there is no data folder {settings.data}; name it with --data DIR")
-    with ReadOnlyLog.open(settings.data) as log:
+    with looking(settings, on_kafka) as sight:
         if is_published:
-            found = [version.journey for version in find_versions(str(name), log, tenant)]
+            found = [version.journey for version in find_versions(str(name), sight.definitions, tenant)]
         else:
             found = _in_folder(settings, name)
-        if not counted:
-            return found, None
-        with counting("users looked at") as told:
-            return found, count_runs(log, tenant, told)
+        return found, sight.count_runs(tenant) if counted else None
 
 
 def _in_folder(settings: "Settings", name: str | None) -> "list[Journey]":

@@ -17,6 +17,8 @@ from engine.catalog import Control
 from engine.runtime.host import PartitionStopped
 from schemas.state import Campaign, Quota, User
 
+Place = tuple[str, int, str]  # journey, version, step
+
 FORMAT = 1
 USER, SEEN, ACTIVE, CONTROL, PARTITION = b"u", b"s", b"a", b"c", b"p"
 
@@ -50,6 +52,11 @@ def decode_user(raw: bytes) -> User:
     """Return the user of a state. Raises PartitionStopped for a format that this version doesn't know."""
     check_format(raw)
     return _decode(memoryview(raw)[9:])
+
+
+def places_in(raw: bytes) -> list[Place]:
+    """Return where the runs of a user's state are, suspended ones too. Raises PartitionStopped as `decode_user` does."""
+    return [(run.journey, run.version, run.step) for run in decode_user(raw).runs]
 
 
 def decode_quota(raw: bytes | None) -> Quota:

@@ -349,6 +349,12 @@ def test_who_is_erased_is_erased_from_the_shadow(simulate: Simulate) -> None:
     user.erase()
     user.event("cart_updated")
     assert user.state.shadows == {}
+    assert of(user, "exited") == ["erased"]
+    user = simulate(reminding(1, 5))
+    user.event("cart_updated")
+    user.shadow(reminding(2, 1))
+    user.erase()
+    assert of(user, "exited") == user.exits == ["erased"]
 
 
 def test_a_journey_that_is_not_active_can_be_tried_as_a_shadow(simulate: Simulate) -> None:

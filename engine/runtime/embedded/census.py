@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 from engine.runtime import states
 from engine.runtime.embedded.readonly import ReadOnlyLog
+from engine.runtime.states import Place
 from engine.runtime.store import after_prefix
-
-Place = tuple[str, int, str]  # journey, version, step
 
 
 def count_runs(log: ReadOnlyLog, tenant: str, told: Callable[[int], None] = lambda users: None) -> Counter[Place]:
@@ -22,7 +21,7 @@ def count_runs(log: ReadOnlyLog, tenant: str, told: Callable[[int], None] = lamb
     for number in range(log.partitions("events")):
         _, store = log.folded("events", number)
         for _, raw in store.scan(prefix, after_prefix(prefix)):
-            found.update((run.journey, run.version, run.step) for run in states.decode_user(raw).runs)
+            found.update(states.places_in(raw))
             users += 1
             if users % 1000 == 0:
                 told(users)
