@@ -170,6 +170,10 @@ CONTENDERS = (
     Contender(
         "bytewax", "at-least-once", _module("bytewax", "bytewax_flow"), _pinned("bytewax"), prepare=_install("bytewax")
     ),
+    Contender(
+        "faust", "at-least-once", _own_python("faust_app"),
+        _installed("faust-streaming", "mode-streaming", "aiokafka", "rocksdict"), share=8,
+    ),
 )  # fmt: skip
 
 
