@@ -266,6 +266,16 @@ class KafkaPartition:
                 "records were deleted unread", topic=self.topic, partition=self.number, records=begin - position
             )
             position = begin
+        hint = await consumer.committed(
+            source
+        )  # written after what it tells of: never ahead of a changelog that is whole
+        if hint is not None and hint > position and not self._process.settings.accept_gap:
+            raise PartitionStopped(
+                f"{source.topic}-{source.partition} was folded before through offset {hint - 1}, but neither the store nor "
+                f"{self._changelog.topic}, which was truncated or made anew, goes beyond {position - 1}. Restore the topic, "
+                "or bring back a worker that has the store; to fold those records once more, and send their messages once "
+                "more, start the worker with EQUEENGAGE_KAFKA__ACCEPT_GAP=true"
+            )
         consumer.seek(source, position)
         consumer.resume(source)
         self._returned = self._began = position - 1

@@ -69,8 +69,9 @@ def check_belongs(store: PartitionStore, changelog: TopicPartition, begin: int, 
     if store.changelog >= end:
         raise PartitionStopped(
             f"the store goes through offset {store.changelog} of {changelog.topic}-{changelog.partition}, which ends at "
-            f"{end}: the topic was truncated or made anew. Restore the topic; or, to go on with what it holds, delete "
-            "this partition's store and start the worker again"
+            f"{end}: the topic was truncated or made anew. Restore the topic; or, to go on with what it holds, and fold "
+            "and send again what it lacks, delete this partition's store and start the worker with "
+            "EQUEENGAGE_KAFKA__ACCEPT_GAP=true"
         )
 
 
