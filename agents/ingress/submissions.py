@@ -18,7 +18,7 @@ from agents.ingress.answers import Answer
 from agents.ingress.overload import Share
 from agents.ingress.refusals import Refusal
 from engine.runtime.host import Log, Overloaded, Unavailable
-from engine.runtime.metrics import Metrics
+from engine.runtime.metrics import Adder, Metrics
 from engine.runtime.tracing import record_header
 from schemas.inputs import Entered, Event
 from schemas.records import NewRecord
@@ -89,6 +89,7 @@ class Intake:
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
+        self._adder = Adder()
 
     async def take(self, submission: Submission, share: Share, strict: bool = False) -> Answer:
         """Append what was handed in and return the answer. Raises Overloaded or Unavailable: then nothing is known."""
@@ -103,7 +104,7 @@ class Intake:
             except Unavailable:
                 self._metrics.ingress_events_rejected.labels("unavailable").inc(submission.count)
                 raise
-            self._metrics.ingress_events_accepted.labels(submission.tenant).inc(len(submission.records))
+            self._adder.add(self._metrics.ingress_events_accepted, {(submission.tenant,): len(submission.records)})
         if not submission.refused:
             return answers.success()
         if strict:

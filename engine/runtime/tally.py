@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import get_args
 
 from engine.actor import Handled
-from engine.runtime.metrics import Metrics, add
+from engine.runtime.metrics import Adder, Metrics
 from schemas.inputs import UserInput
 from schemas.outputs import JournalEntry
 
@@ -22,7 +22,12 @@ class Tally:
     def __init__(self, metrics: Metrics, topic: str, partition: int) -> None:
         self.metrics = metrics
         self.topic = topic
-        self.partition = str(partition)
+        self._add = Adder().add
+        self._records = metrics.batch_records.labels(topic)
+        self._fold_seconds = metrics.fold_seconds.labels(topic)
+        self._commits = metrics.commits.labels(topic, str(partition))
+        self._commit_seconds = metrics.commit_seconds.labels(topic)
+        self._clock = metrics.partition_clock_seconds.labels(topic, str(partition))
         self.begin()
 
     def begin(self) -> None:
@@ -73,12 +78,12 @@ class Tally:
         self.dead[self.topic, type(error).__name__] += 1
 
     def folded(self, records: int, seconds: float) -> None:
-        self.metrics.batch_records.labels(self.topic).observe(records)
-        self.metrics.fold_seconds.labels(self.topic).observe(seconds)
+        self._records.observe(records)
+        self._fold_seconds.observe(seconds)
 
     def committed(self, wall_clock: int, partition_clock: int, seconds: float) -> None:
         """Add the batch to the metrics, now that it counts."""
-        metrics = self.metrics
+        metrics, add = self.metrics, self._add
         add(metrics.inputs_folded, self.inputs)
         add(metrics.inputs_dropped, self.dropped)
         add(metrics.dead_letters, self.dead)
@@ -90,8 +95,8 @@ class Tally:
         if self.timers:
             metrics.timers_fired.labels(self.topic).inc(len(self.timers))
             metrics.timer_lateness_seconds.labels(self.topic).observe(self.latest_timer_ms / 1000)
-        metrics.commits.labels(self.topic, self.partition).inc()
-        metrics.commit_seconds.labels(self.topic).observe(seconds)
-        metrics.partition_clock_seconds.labels(self.topic, self.partition).set(partition_clock / 1000)
+        self._commits.inc()
+        self._commit_seconds.observe(seconds)
+        self._clock.set(partition_clock / 1000)
         if self.oldest_cause_at is not None:
             metrics.event_to_command_seconds.observe(max(0, wall_clock - self.oldest_cause_at) / 1000)

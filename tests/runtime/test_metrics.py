@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram, Info
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.runtime.metrics import Metrics, add
+from engine.runtime.metrics import Adder, Metrics
 
 # What would give one series to each person, message or run.
 UNBOUNDED = {"user", "user_id", "anonymous_id", "address", "email", "message", "message_id", "run", "event", "key"}
@@ -73,8 +73,9 @@ def test_units_are_base_units_and_the_last_word() -> None:
 
 def test_a_batch_is_added_at_once() -> None:
     metrics = Metrics()
-    add(metrics.inputs_folded, {("events", "event"): 240, ("events", "receipt"): 10})
-    add(metrics.inputs_folded, {("events", "event"): 60})
+    adder = Adder()
+    adder.add(metrics.inputs_folded, {("events", "event"): 240, ("events", "receipt"): 10})
+    adder.add(metrics.inputs_folded, {("events", "event"): 60})
     page = samples(metrics)
     assert page["equeengage_inputs_folded_total{kind=event,topic=events}"] == 300
     assert page["equeengage_inputs_folded_total{kind=receipt,topic=events}"] == 10
