@@ -115,6 +115,12 @@ class _Teller:
                 return f"not entered although {because(entry.cause)}: {entry.reason}", "quiet"
             case "dropped":
                 return f"{dropped(entry)}", "quiet"
+            case "linked":
+                return f"turned out to be {entry.detail.get('user')}, whose story goes on", "begin"
+            case "absorbed":
+                return f"{entry.detail.get('alias')} turned out to be the same person", "begin"
+            case "not_linked":
+                return f"{entry.detail.get('alias')} was not taken for the same person: {entry.reason}", "quiet"
             case "attempt" | "retry" | "receipt":
                 return "", "plain"  # told with the message
             case _:
@@ -194,6 +200,8 @@ def because(cause: str) -> str:
             return "the wait was over"
         case "operator":
             return "an operator said so"
+        case "link":
+            return "two ids turned out to be one person"
         case _:
             return cause or "of a cause that was not recorded"
 

@@ -19,6 +19,7 @@ what was due first, then the oldest run. So a cap's last place goes to what matt
 
 An exception inside a run suspends that run, as it was before the input, and the others go on: a wrong definition harms
 nobody else. A suspended run notes its receipts and obeys its exit, and does nothing else until an operator resumes it.
+Who a user turns out to be is for `engine/merging.py` to say: it gives each input its turn here, or keeps it, or passes it on.
 Nothing here does I/O, so production, replay, simulation and explanation are this one function.
 """
 
@@ -29,9 +30,22 @@ from msgspec import Struct
 from engine import shadows
 from engine.catalog import Catalog
 from engine.due import earliest_due
+from engine.merging import Merging
 from engine.passing import passes_by, remember
 from engine.turn import Turn
-from schemas.inputs import Entered, Erased, Event, Granted, Input, Receipt, Resumed, UserInput
+from schemas.inputs import (
+    Absorbed,
+    Entered,
+    Erased,
+    Event,
+    Forwarded,
+    Granted,
+    Input,
+    Linked,
+    Receipt,
+    Resumed,
+    UserInput,
+)
 from schemas.outputs import JournalEntry, Message
 from schemas.state import User
 
@@ -56,9 +70,9 @@ def handle(
     catalog: Catalog, tenant: str, user_id: str, user: User, input: UserInput, now: int, older: bytes = b""
 ) -> Handled:
     """Fold one input into a user. Raises InvalidInput if the input must not be folded; nothing has changed then."""
-    if user.erased:
-        return Handled(user, older)
-    if type(input) is Event and passes_by(input, user, catalog, tenant, now):
+    if user.erased or user.identity is not None:
+        return _merge(catalog, tenant, user_id, user, input, now, older)
+    if type(input) is Event and not input.aliases and passes_by(input, user, catalog, tenant, now):
         passed = remember(input, user, now, older)
         if passed is not None:
             return Handled(*passed)
@@ -66,7 +80,7 @@ def handle(
     resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
     turn.fire_what_is_due()
     match input:
-        case Event():
+        case Event() if not input.aliases:
             turn.take_event(input)
         case Receipt():
             turn.take_receipt(input)
@@ -76,8 +90,10 @@ def handle(
             turn.take_entry(input)
         case Resumed() if resumed:
             turn.look_again(input.run)
-        case Erased():
+        case Erased() if not input.user and not user.aliases:
             turn.erase()
+        case Event() | Erased() | Linked() | Absorbed() | Forwarded():
+            return _merge(catalog, tenant, user_id, user, input, now, older)
     turn.settle()
     after, spilled = turn.finish()
     handled = Handled(after, spilled, turn.messages, turn.journal, turn.inputs, turn.errors)
@@ -85,3 +101,19 @@ def handle(
         done = shadows.Done(user, after, input, turn.messages, turn.journal, now)
         handled.user, handled.shadowed = shadows.run_beside(catalog, tenant, user_id, done)
     return handled
+
+
+def _merge(
+    catalog: Catalog, tenant: str, user_id: str, user: User, input: UserInput, now: int, older: bytes
+) -> Handled:
+    """Fold an input of an actor that stands for a user, waits for one that does, or is told to (see `engine/merging.py`)."""
+
+    def fold(user: User, older: bytes, input: UserInput, at: int) -> Handled:
+        return handle(catalog, tenant, user_id, user, input, at, older)
+
+    merging = Merging(fold, catalog, tenant, user_id, user, older, now)
+    merging.take(input, now)
+    shadowed = [entry for each in merging.folded for entry in each.shadowed]
+    return Handled(
+        merging.user, merging.older, merging.messages, merging.journal, merging.inputs, merging.errors, shadowed
+    )

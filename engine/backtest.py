@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
+from msgspec.structs import replace
+
 from engine.actor import earliest_due, handle
 from engine.catalog import Catalog
 from engine.errors import JourneyError
@@ -26,7 +28,7 @@ from engine.journey import Journey
 from engine.policy import Policy
 from engine.reactions import Reactions
 from engine.steps.sends import CALL_CHANNEL
-from schemas.inputs import Activated, Asked, Controlled, Granted, Input, Swept, UserInput, WakeUp
+from schemas.inputs import Activated, Asked, Controlled, Event, Granted, Input, Swept, UserInput, WakeUp
 from schemas.outputs import JournalEntry, Message
 from schemas.state import User
 
@@ -198,6 +200,8 @@ class Lane:
         return person
 
     def give(self, user_id: str, input: UserInput, at: int) -> None:
+        if isinstance(input, Event) and input.aliases:  # each id is a user of its own here
+            input = replace(input, aliases=())
         person = self.person(user_id)
         self._pass_time(person, max(at, person.clock))
         person.clock = max(at, person.clock)

@@ -22,7 +22,7 @@ Templates = Mapping[str, Mapping[str, str]]  # name -> part -> Liquid source
 PARTS = ("subject", "html", "text", "json")
 RULES = (
     "entry", "key", "reentry", "exit_on", "goal", "start", "late_after", "priority", "holdout", "entry_cap", "at_most",
-    "moves", "description",
+    "moves", "on_merge", "description",
 )  # fmt: skip
 CASES = {"awaits", "cases", "then"}  # how a step's cases may be written; they are compared as cases
 

@@ -37,8 +37,11 @@ def first_due(runs: Sequence[Run], catalog: Catalog, tenant: str, now: int) -> t
 def earliest_due(user: User, catalog: Catalog | None = None, tenant: str = "") -> int | None:
     """Return when the user's next timer is due, or None.
 
-    A suspended run has no timer; nor has one of a paused journey, unless it was due before the pause.
+    A suspended run has no timer; nor has one of a paused journey, unless it was due before the pause. A user who waits for an
+    alias has that timer only.
     """
+    if user.identity is not None and user.identity.awaited:
+        return user.identity.until_at
     first: int | None = None
     runs = user.runs
     if user.shadows:

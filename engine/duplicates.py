@@ -7,6 +7,7 @@ cell is last. Up to 128 cells are part of the user's state; what overflows moves
 its own, so that the state of a busy user is not rewritten with 48 KiB of ids at every event.
 """
 
+from operator import itemgetter
 from struct import unpack
 
 import xxhash
@@ -80,3 +81,13 @@ def trim(older: bytes, now: int) -> bytes:
     while start < len(older) and int.from_bytes(older[start + 8 : start + CELL], "big") < horizon:
         start += CELL
     return older[start:]
+
+
+def united(cells: bytes, others: bytes, now: int) -> tuple[bytes, bytes]:
+    """Return (cells, older) after two users' ids were united, by when they came. One that both have had counts once."""
+    each = [
+        (all_[at + 8 : at + CELL], all_[at : at + 8]) for all_ in (cells, others) for at in range(0, len(all_), CELL)
+    ]
+    newest = {id: came_at for came_at, id in sorted(each, key=itemgetter(0))}
+    together = b"".join([id + came_at for id, came_at in sorted(newest.items(), key=itemgetter(1))])
+    return spill(together, b"", now) if overflows(together) else (together, b"")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.actor import Handled, earliest_due, handle
 from engine.catalog import Catalog
@@ -169,6 +170,8 @@ class _Explainer:
 
     def _give(self, input: UserInput) -> None:
         """Fold an input; without a log to read them from, also what steps give back and what quotas would answer."""
+        if self.alone and isinstance(input, Event) and input.aliases:
+            input = replace(input, aliases=())  # what the others have isn't known here
         following = deque([input])
         for _ in range(MAX_GIVEN_BACK):
             if not following:

@@ -113,7 +113,8 @@ class Journey:
     the run wherever it is. goal: what the journey is for. late_after: an event that occurred longer than this before it
     arrived enters nobody. priority: who gets the last place under a cap among sends due at the same input; higher first.
     holdout: percent of users who run through it and get nothing. entry_cap: see EntryCap. at_most: see AtMost. moves: where
-    runs of earlier versions go when this one is activated, by the step they wait at (EXIT ends them).
+    runs of earlier versions go when this one is activated, by the step they wait at (EXIT ends them). on_merge: which of two
+    runs goes on when their users turn out to be one person.
 
     Raises JourneyError, which names journey, version, step and the nearest right name.
     """
@@ -132,6 +133,7 @@ class Journey:
     entry_cap: EntryCap | None = None
     at_most: AtMost | None = None
     moves: dict[str, str] = Field(default_factory=dict)
+    on_merge: Literal["keep_earliest", "keep_latest", "keep_both"] = "keep_earliest"
     late_after: timedelta = Field(default=days(3), gt=timedelta(0))
     description: str = Field(default="", max_length=2000)
     templates: dict[str, str] = Field(default_factory=dict)  # name -> name@hash, filled in when the journey is frozen

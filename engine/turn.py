@@ -486,7 +486,7 @@ class Turn:
             return user, self.older
         after = User(
             self.profile, runs, self.entered, self.goals, self.seen, has_older, self.history, self.contacts,
-            self.refused,
+            self.refused, aliases=user.aliases,
         )  # fmt: skip
         return after, self.older
 

@@ -26,7 +26,8 @@ class Event(Struct, frozen=True, tag="event", tag_field="type", omit_defaults=Tr
     """A fact about a user, from outside. Producers may write it to the `events` topic directly.
 
     `id` is the producer's and is what duplicates are recognised by. `profile` holds attributes to set on the user
-    (`None` removes one): that is how `identify` arrives, under the name "identify".
+    (`None` removes one): that is how `identify` arrives, under the name "identify". `aliases` are other ids of this user:
+    from here on each of them stands for the user (see `engine/merging.py`).
     """
 
     id: str
@@ -34,6 +35,7 @@ class Event(Struct, frozen=True, tag="event", tag_field="type", omit_defaults=Tr
     occurred_at: int
     properties: dict[str, Any] = {}
     profile: dict[str, Any] = {}
+    aliases: tuple[str, ...] = ()
 
 
 class Receipt(Struct, frozen=True, tag="receipt", tag_field="type", omit_defaults=True, gc=False):
@@ -89,10 +91,37 @@ class Granted(Struct, frozen=True, tag="granted", tag_field="type", omit_default
     at: int | None = None
 
 
-class Erased(Struct, frozen=True, tag="erased", tag_field="type"):
-    """The user is to be forgotten: runs, timers and state go, a mark stays, and later inputs are dropped."""
+class Erased(Struct, frozen=True, tag="erased", tag_field="type", omit_defaults=True):
+    """The user is to be forgotten: runs, timers and state go, a mark stays, and later inputs are dropped.
+
+    `user` is who an alias stood for, where the erasure of that user reaches it.
+    """
 
     id: str
+    user: str = ""
+
+
+class Linked(Struct, frozen=True, tag="linked", tag_field="type"):
+    """Stand for a user from now on: hand over what is kept about you, and forward to them what comes."""
+
+    user: str
+
+
+class Absorbed(Struct, frozen=True, tag="absorbed", tag_field="type", omit_defaults=True):
+    """What an alias hands over to its user: all at once, or in parts of which `left` follow. Or why it hands over nothing."""
+
+    id: str
+    alias: str
+    state: bytes = b""  # msgpack of a `User`; on the wire in base64
+    left: int = 0
+    refused: str = ""
+
+
+class Forwarded(Struct, frozen=True, tag="forwarded", tag_field="type"):
+    """An input that an alias passes on to who it stands for. `path` holds the ids it came by, the first one first."""
+
+    path: tuple[str, ...]
+    input: Event | Receipt | Resumed | Entered | Granted | Erased | Absorbed
 
 
 class Swept(Struct, frozen=True, tag="swept", tag_field="type", omit_defaults=True):
@@ -122,6 +151,6 @@ class Activated(Struct, frozen=True, tag="activated", tag_field="type"):
     hash: str
 
 
-UserInput = Event | Receipt | WakeUp | Resumed | Entered | Granted | Erased
+UserInput = Event | Receipt | WakeUp | Resumed | Entered | Granted | Erased | Linked | Absorbed | Forwarded
 PartitionInput = Activated | Controlled | Swept
 Input = UserInput | Asked | PartitionInput

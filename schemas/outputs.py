@@ -20,6 +20,9 @@ JournalKind = Literal[
     "asked",  # a quota was asked, or an answer awaited
     "not_entered",  # the entry matched and the re-entry rule or a limit said no
     "dropped",  # an input changed nothing: a duplicate, too large, malformed
+    "linked",  # the actor stands for another user from now on: `detail.user`
+    "absorbed",  # what an alias had has come over to its user: `detail.alias`
+    "not_linked",  # an alias that was named stays what it is; `reason` says why
     "attempt",  # a channel worker is about to call its provider
     "retry",  # the provider said "later"
     "shadowed",  # a partition began or ended a shadow, as `reason` says: of no user, and without a key

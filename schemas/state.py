@@ -78,6 +78,21 @@ class Shade(Struct, frozen=True, array_like=True):
     failed: str = ""  # why the shadow gave this user up
 
 
+class Identity(Struct, frozen=True, array_like=True):
+    """What an actor needs to know while it is not simply a user: it stands for one, or waits for one who stands for it.
+
+    See `engine/merging.py`. While `awaited` isn't empty, inputs are kept.
+    """
+
+    alias_of: str = ""  # the user it stands for
+    awaited: tuple[str, ...] = ()  # aliases that have not handed over yet
+    linked_at: int = 0  # since when it is waited for them
+    until_at: int = 0  # and how long at most
+    kept: tuple[tuple[int, bytes], ...] = ()  # (when it came, JSON of an input), oldest first
+    brought: tuple[tuple[str, bytes], ...] = ()  # (alias, msgpack of a part of its `User`) that has come so far
+    late: tuple[str, ...] = ()  # aliases that were waited for in vain; what they have may come yet
+
+
 class User(Struct, frozen=True, array_like=True, gc=False):
     """Everything kept about one user. `seen` holds 12-byte cells, newest last: see `engine/duplicates.py`."""
 
@@ -92,6 +107,8 @@ class User(Struct, frozen=True, array_like=True, gc=False):
     refused: tuple[str, ...] = ()  # "channel:topic" the user has unsubscribed from
     erased: bool = False
     shadows: dict[str, Shade] = {}  # journey -> how things would be there; nothing else looks at it
+    aliases: dict[str, bool] = {}  # ids that were named as this user's -> do they stand for the user?
+    identity: Identity | None = None  # of most users there is none
 
 
 class Quota(Struct, frozen=True, array_like=True):

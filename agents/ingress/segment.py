@@ -9,8 +9,8 @@
 | alias | `alias` | `previousId` | |
 
 - The user is `userId`, a number being written out. A call with an `anonymousId` only belongs to `anon:<anonymousId>`, an
-  actor of its own: until identities are joined, nothing of it goes over to the user who logs in later, and `alias` is
-  recorded but merges nothing.
+  actor of its own. An `identify` with both makes it stand for the user, who takes over what it has (`engine/merging.py`);
+  `alias` does so with `previousId`, whether that was an anonymous id or a user's.
 - The event's id is `messageId`, by which the engine knows what it has seen. All of Segment's SDKs send one. A call
   without gets a fresh UUID: should its sender repeat it because an answer was lost, it counts twice.
 - `context`, `integrations` and `options` are not kept.
@@ -29,6 +29,8 @@ from agents.ingress.timestamps import Timestamp
 from schemas.inputs import Event
 
 LARGEST_BATCH: Final = 500_000  # bytes
+LONGEST_ALIAS: Final = 400  # bytes: with the tenant it still is a key
+NAMING: Final = frozenset({"identify", "alias"})  # the events that name other ids of their user
 
 Id = str | int | float | None
 
@@ -113,6 +115,7 @@ def read(raw: bytes, call: Call, kind: str | None, sent_at: object, received_at:
             occurred_at=timestamps.occurred_at(call.timestamp, sent_at, received_at),
             properties=properties,
             profile=profile,
+            aliases=_aliases(call, name) if name in NAMING and call.user_id else (),
         )
     except Refusal as why:
         why.user = user
@@ -162,6 +165,17 @@ def _alias(call: Call) -> _Content:
     if not previous:
         raise Refusal("no_previous", "previousId is required")
     return "alias", {"previousId": previous}, {}
+
+
+def _aliases(call: Call, name: str) -> tuple[str, ...]:
+    """Other ids of the user. One that is none can't have been used, so it names nobody and the call is good all the same."""
+    try:
+        other = contents.identifier(call.anonymous_id if name == "identify" else call.previous_id, "the other id")
+    except Refusal:
+        return ()
+    if not other or len(other.encode()) > LONGEST_ALIAS:
+        return ()
+    return (f"anon:{other}",) if name == "identify" else (other, f"anon:{other}")
 
 
 KINDS: Final[dict[str, Callable[[Call], _Content]]] = {

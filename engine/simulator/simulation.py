@@ -45,6 +45,7 @@ class Simulation:
         self.catalog = Catalog()
         self.quotas: dict[str, Quota] = {}
         self.users: list[SimulatedUser] = []
+        self.people: dict[str, SimulatedUser] = {}  # by their id
         self._timers: list[tuple[int, int]] = []  # when, whose; one that is no longer true is passed over
         self._arrivals: list[tuple[int, int, int, UserInput]] = []  # when, ticket, whose, what
         self._campaigns: dict[str, int] = {}  # journey -> when its schedule comes next
@@ -100,6 +101,7 @@ class Simulation:
     def join(self, user: "SimulatedUser") -> int:
         """Let a user take part. Return their number."""
         self.users.append(user)
+        self.people.setdefault(user.user_id, user)
         return len(self.users) - 1
 
     def expect(self, user: "SimulatedUser", at: int) -> None:

@@ -1,5 +1,6 @@
 """One simulated user: whatever can happen to them, and what came of it."""
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -23,7 +24,6 @@ from schemas.inputs import (
     Entered,
     Erased,
     Event,
-    Input,
     Receipt,
     ReceiptStatus,
     Resumed,
@@ -66,8 +66,8 @@ class SimulatedUser:
         """With a `simulation` the user joins it, and definitions, tenant, time and reactions are its."""
         attributes = {name: value for name, value in {**REACHABLE, **(profile or {})}.items() if value is not None}
         self.simulation = simulation or Simulation(definitions, tenant, now, reactions)
-        self.number = self.simulation.join(self)
         self.user_id = user_id
+        self.number = self.simulation.join(self)
         self.older = b""
         self.messages: list[Message] = []
         self.journal: list[JournalEntry] = []
@@ -123,6 +123,15 @@ class SimulatedUser:
         """The user asks to be forgotten."""
         self.give(Erased(f"erase-{self.now_ms}"))
 
+    def visitor(self, user_id: str = "anon:1", **profile: Any) -> "SimulatedUser":
+        """Return somebody else in the same simulation of whom nothing is known, not even an address."""
+        unknown = dict.fromkeys(REACHABLE)
+        return SimulatedUser(user_id=user_id, profile={**unknown, **profile}, simulation=self.simulation)
+
+    def becomes(self, user: "SimulatedUser", **profile: Any) -> None:
+        """This visitor logs in: from here on they are that user, of whom `profile` is told (see docs/identities.md)."""
+        user.give(Event(user._next_id(), "identify", self.now_ms, {}, profile, (self.user_id,)))
+
     def publish(self, definition: Journey | Policy) -> None:
         """A new version, another journey, or a policy becomes active, for everybody in the simulation."""
         self.simulation.publish(definition)
@@ -138,17 +147,16 @@ class SimulatedUser:
     def give(self, input: UserInput) -> Handled:
         """Fold one input at the present time, then what steps and quotas give back, one after the other."""
         handled = self._fold(input)
-        given: list[tuple[str, Input]] = [*handled.inputs]
+        given = deque(handled.inputs)
         for _ in range(MAX_GIVEN_BACK):
             if not given:
                 break
-            key, input_back = given.pop(0)
+            key, input_back = given.popleft()
             if isinstance(input_back, Asked):
-                quota, granted = ask(self.quotas.get(key, Quota()), input_back, self.now_ms)
-                self.quotas[key] = quota
-                given += self._fold(granted).inputs
+                self.quotas[key], granted = ask(self.quotas.get(key, Quota()), input_back, self.now_ms)
+                given += self._person(f"{self.tenant}:{input_back.user}")._fold(granted).inputs
             elif not isinstance(input_back, Activated | Controlled | Swept):
-                given += self._fold(input_back).inputs
+                given += self._person(key)._fold(input_back).inputs
         return handled
 
     def fire(self) -> None:
@@ -164,6 +172,13 @@ class SimulatedUser:
         self.due_at_ms = earliest_due(self._state, self.catalog, self.tenant)
         if self.due_at_ms is not None:
             self.simulation.expect(self, self.due_at_ms)
+
+    def _person(self, key: str) -> "SimulatedUser":
+        """Return whose key it is. Who isn't there yet is somebody of whom nothing is known."""
+        user_id = key.partition(":")[2]
+        if user_id == self.user_id:
+            return self
+        return self.simulation.people.get(user_id) or self.visitor(user_id)
 
     def _fold(self, input: UserInput) -> Handled:
         simulation, before = self.simulation, self._state
@@ -186,7 +201,7 @@ class SimulatedUser:
 
     def _next_id(self) -> str:
         self._events += 1
-        return f"e{self._events}"
+        return f"e{self._events}" if self.number == 0 else f"e{self._events}.{self.number}"  # who may be one person
 
     # What came of it
 

@@ -57,10 +57,22 @@ async def test_a_group_call_has_the_traits_of_the_group_as_properties(client: Cl
     assert (event.name, event.properties, event.profile) == ("group", {"plan": "team", "groupId": "7"}, {})
 
 
-async def test_alias_is_recorded_and_merges_nothing(client: Client, log: RememberingLog) -> None:
-    await post(client, "/v1/alias", {"userId": "ada", "previousId": "anon-1"})
+async def test_alias_names_the_previous_id_whether_it_was_anonymous_or_not(client: Client, log: RememberingLog) -> None:
+    await post(client, "/v1/alias", {"userId": "ada", "previousId": "a-1"})
     assert [record.key for record in log.records] == [b"shop:ada"]
-    assert (log.events[0].name, log.events[0].properties) == ("alias", {"previousId": "anon-1"})
+    assert (log.events[0].name, log.events[0].properties) == ("alias", {"previousId": "a-1"})
+    assert log.events[0].aliases == ("a-1", "anon:a-1")
+
+
+async def test_identify_names_the_anonymous_id_and_no_other_call_does(client: Client, log: RememberingLog) -> None:
+    ids = {"userId": "ada", "anonymousId": "a-1"}
+    await post(client, "/v1/identify", ids)
+    await post(client, "/v1/track", {**ids, "event": "seen"})
+    await post(client, "/v1/identify", {"anonymousId": "a-1"})
+    await post(client, "/v1/identify", {**ids, "anonymousId": "x" * 257})
+    await post(client, "/v1/identify", {**ids, "anonymousId": "\N{SNOWMAN}" * 200})
+    assert [event.aliases for event in log.events] == [("anon:a-1",), (), (), (), ()]
+    assert log.records[2].key == b"shop:anon:a-1"
 
 
 async def test_an_anonymous_id_is_an_actor_of_its_own(client: Client, log: RememberingLog) -> None:
