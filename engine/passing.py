@@ -17,7 +17,7 @@ def passes_by(event: Event, user: User, catalog: Catalog, tenant: str, now: int)
     """Return True if a turn could do nothing with this event but remember its id."""
     name = event.name
     named = (tenant, name)
-    if catalog.shadows or user.shadows:  # Their runs are moved beside a turn.
+    if (catalog.shadows or user.shadows) and not _passes_shadows(event, user, catalog, tenant, now):
         return False
     if event.profile or catalog.entries.get(named) or catalog.trackers.get(named):
         return False
@@ -32,6 +32,25 @@ def passes_by(event: Event, user: User, catalog: Catalog, tenant: str, now: int)
     for goal in user.goals:
         names = catalog.journeys[tenant, goal.journey, goal.version].goal_names
         if names is None or name in names or goal.until_at < now:
+            return False
+    return True
+
+
+def _passes_shadows(event: Event, user: User, catalog: Catalog, tenant: str, now: int) -> bool:
+    """Does it pass by what would be, too? See `engine/shadows.py`."""
+    shadows = catalog.shadows.get(tenant, {})
+    if any(name not in shadows for name in user.shadows):
+        return False  # one has ended: what is left of it goes
+    for name, lane in catalog.in_shadow.get(tenant, {}).items():
+        shade = user.shadows.get(name)
+        if shade is None:
+            runs = tuple([run for run in user.runs if run.journey == name])
+            goals = tuple([goal for goal in user.goals if goal.journey == name])
+        elif shade.began_at != shadows[name].began_at:
+            return False
+        else:
+            runs, goals = shade.runs, shade.goals
+        if not passes_by(event, User(runs=runs, goals=goals), lane, tenant, now):
             return False
     return True
 

@@ -39,7 +39,7 @@ from engine import (
 )
 from engine.errors import InvalidInput
 from engine.simulator import Simulate
-from engine.simulator.acts import Happens
+from engine.simulator.acts import Happens, Repeats
 from engine.simulator.hostile import histories
 from engine.simulator.user import SimulatedUser
 from engine.steps import AnyStep
@@ -424,6 +424,29 @@ def test_whatever_happens_a_shadow_changes_nothing_for_anybody(history: Any, beg
     assert beside.state.runs == without.state.runs
     assert (beside.profile, beside.state.contacts) == (without.profile, without.state.contacts)
     assert (beside.shadowed, beside.state) == (again.shadowed, again.state)
+
+
+@settings(max_examples=30, deadline=None)
+@given(histories(LANGUAGE, BESIDE, CAPS))
+def test_events_that_concern_neither_side_leave_no_trace(history: Any) -> None:
+    """They pass by without a turn, and come to what wake-ups at the same times come to."""
+
+    def lived(with_events: bool) -> SimulatedUser:
+        user = SimulatedUser(LANGUAGE, BESIDE, CAPS, now=history.begin, profile=history.profile)
+        user.shadow(NEXT)
+        for at, act in enumerate(history.acts):
+            user.event("nobody_asks", message_id=f"n {at}") if with_events else user.wake_up()
+            with suppress(InvalidInput):
+                (replace(act, id=f"e {at}") if isinstance(act, Happens) else act).do(user)
+        user.wait(days(30))
+        return user
+
+    if any(isinstance(act, Repeats) for act in history.acts):
+        return  # what is repeated would be another event
+    passed, woken = lived(True), lived(False)
+    assert passed.shadowed == woken.shadowed
+    assert passed.state.shadows == woken.state.shadows
+    assert passed.messages == woken.messages
 
 
 @settings(max_examples=30, deadline=None)
