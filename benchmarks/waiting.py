@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,7 +39,8 @@ async def _measure(folder: Path, runs: int) -> list[Figure]:
     publication = plan(["shop"], [waiting], {}, host.definitions)
     await host.log.append_atomically(publication.records(host.partitions("events")))
     host.start({"events": fold})
-    partitions = [host._owners["events", number] for number in await _owned(host)]
+    while len(partitions := host.owned("events")) < host.partitions("events"):
+        await asyncio.sleep(0.01)
     began = time.process_time()
     dice = random.Random(1)
     for first in range(0, runs, CHUNK):
@@ -68,12 +68,6 @@ async def _measure(folder: Path, runs: int) -> list[Figure]:
         Figure("a look for due timers, none due", "us", looks),
         Figure("entering one run: append, fold, store, timer", "us", [entering]),
     ]
-
-
-async def _owned(host: EmbeddedHost) -> Sequence[int]:
-    while len(host._owners) < host.partitions("events"):
-        await asyncio.sleep(0.01)
-    return range(host.partitions("events"))
 
 
 def _sign_up(number: int, dice: random.Random) -> NewRecord:

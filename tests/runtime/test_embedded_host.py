@@ -1,5 +1,6 @@
 """That the embedded host keeps the contract of all hosts, on RocksDB, and in memory with crashes that lose the unsynced."""
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.host import EmbeddedHost
 from engine.runtime.embedded.readonly import ReadOnlyLog
-from engine.runtime.host import Definitions, Log, PartitionStopped, Suppressions
+from engine.runtime.host import Definitions, Log, PartitionStopped, Suppressions, Unavailable
 from engine.runtime.store import KeyValueStore, Memory, MemoryStore, RocksStore
+from schemas.records import NewRecord
 from tests.runtime.host_contract import Harness, HostContract, Loop
 
 
@@ -63,6 +65,19 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 class TestEmbeddedHost(HostContract):
     """All of the contract."""
+
+
+async def test_a_host_may_be_closed_twice_and_then_takes_nothing(tmp_path: Path) -> None:
+    host = EmbeddedHost.open(tmp_path, 1)
+    record = NewRecord("events", b"shop:ada", b"{}")
+    async with asyncio.timeout(20):
+        await host.log.append([record])
+        await host.close()
+        await host.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await host.log.append([record])
+    with ReadOnlyLog.open(tmp_path) as log:
+        assert len(list(log.read("events", b"shop:ada"))) == 1
 
 
 def test_on_a_disk_that_fills_up_nothing_confirmed_is_lost_and_the_process_learns_why(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from engine.runtime.host import PartitionStopped
+
 
 class GroupSync:
     """Syncs a store for whoever waits. `write_pending` brings what is still in memory to the store, before each sync.
@@ -41,12 +43,13 @@ class GroupSync:
         await waiter
 
     async def close(self) -> None:
-        """Sync once more, unless syncing has failed, and let the thread go."""
+        """Sync once more, unless syncing has failed, and let the thread go. Who asks later gets an error."""
         try:
             if self._failure is None:
                 await self.durable()
         finally:
             self._thread.shutdown()
+            self._failure = self._failure or PartitionStopped("the log is closed")
 
     def fail(self, error: Exception) -> None:
         """Never confirm anything again."""

@@ -53,6 +53,7 @@ class EmbeddedHost:
         self._owners: dict[tuple[str, int], EmbeddedPartition] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = asyncio.Event()
+        self._is_closed = False
         self._logger = structlog.get_logger("embedded")
 
     @classmethod
@@ -90,6 +91,10 @@ class EmbeddedHost:
     def partitions(self, topic: str) -> int:
         return self.log.partitions(topic)
 
+    def owned(self, topic: str) -> list[EmbeddedPartition]:
+        """The partitions of a topic that a loop runs on now."""
+        return [partition for (owned, _), partition in self._owners.items() if owned == topic]
+
     def start(self, loops: Mapping[str, Loop]) -> None:
         """Run a loop on each partition of each topic (topic -> loop), and what the host itself has to do.
 
@@ -110,7 +115,11 @@ class EmbeddedHost:
         return self.log.failure
 
     async def close(self) -> None:
-        """Stop the loops where they wait, bring everything to the disk, and let go of the directory."""
+        """Stop the loops where they wait, bring everything to the disk, and let go of the directory. Once is enough: closing
+        again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,9 +176,8 @@ class EmbeddedHost:
 
     async def _ring(self) -> None:
         while True:
-            for (topic, _), partition in list(self._owners.items()):
-                if topic == "events":
-                    partition.ring()
+            for partition in self.owned("events"):
+                partition.ring()
             await asyncio.sleep(RING_EVERY_SECONDS)
 
     async def _sync_now_and_then(self) -> None:
