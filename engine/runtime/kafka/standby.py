@@ -71,7 +71,9 @@ class Standby:
         self._wanted: list[int] = []
         self._followed: dict[int, PartitionStore] = {}
         self._not_before: dict[int, float] = {}  # monotonic: when to try again what could not be followed
-        self._looked_at = 0.0
+        self._looked_at = 0.0  # monotonic
+        self._asked_at = 0  # ms: when the changelogs were asked for where they end
+        self._ends: dict[TopicPartition, int] = {}
 
     def follow(self, numbers: Iterable[int]) -> None:
         """Follow these partitions from now on. Others are followed until they are taken over."""
@@ -178,16 +180,19 @@ class Standby:
             crash_points.reach("standing by")
 
     async def _look(self, consumer: AIOKafkaConsumer, followed: dict[int, PartitionStore]) -> None:
-        """Tell how far behind each store is, and note which aren't."""
-        asked_at = host_clock()
-        ends = await self._stores.offsets.end_offsets([self._stores.changelog_of(number) for number in followed])
+        """Tell how far behind each store is, and note which have come to where their changelogs ended at the last look."""
+        asked_at, ends = self._asked_at, self._ends
+        self._asked_at = host_clock()
+        sources = {number: self._stores.changelog_of(number) for number in followed}
+        self._ends = await self._stores.offsets.end_offsets(list(sources.values()))
         for number, store in followed.items():
-            source = self._stores.changelog_of(number)
-            lag = max(0, ends[source] - await consumer.position(source))
+            source = sources[number]
+            position = await consumer.position(source)
             if self._followed.get(number) is not store:
                 continue
+            lag = max(0, self._ends[source] - position)
             self._stores.metrics.standby_lag_records.labels(self._stores.topic, str(number)).set(lag)
-            if lag == 0:
+            if source in ends and position >= ends[source]:
                 try:
                     await self._complete_timers(number, store)
                     if self._followed.get(number) is store:
