@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import backtest, embedded, handle, kafka_worker, waiting
+from benchmarks import backtest, embedded, handle, kafka_worker, recovery, waiting
 from benchmarks.contenders import contest
 from benchmarks.figures import Figure, report
 
@@ -23,6 +23,7 @@ def main() -> None:
             "Kafka worker",
             lambda given: kafka_worker.measure(given.events, given.events // 10, given.partitions, given.repeats),
         ),
+        "recovery": ("Recovery", lambda given: recovery.measure(int(given.state_gb * 1e9))),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(parts)}, contenders; all if left out")
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=400_000, help="how many events work on Kafka is measured with")
     parser.add_argument("--recorded", type=int, default=1_000_000, help="how many recorded events a backtest plays")
     parser.add_argument("--partitions", type=int, default=24, help="of the topics on Kafka")
+    parser.add_argument("--state-gb", type=float, default=0.1, help="how much state is rebuilt and taken over")
     given = parser.parse_args()
     logging.disable(logging.ERROR)  # aiokafka tells of every retry while new topics find their leaders
     if unknown := set(given.parts) - {*parts, "contenders"}:
