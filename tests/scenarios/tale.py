@@ -1,5 +1,7 @@
 """The journeys of the crash tests, and a shop's customers who send events as an SDK does: the same batch again until a 2xx.
 
+Half of them look around before they log in, so that what their device has is merged into them while everything crashes.
+
 note    whoever signs up gets a welcome at once, and one reminder unless they answer within the patience
 pulse   each ping is entered and left at once: its journal entries count the pings
 """
@@ -105,12 +107,23 @@ class Sender:
         for number in count():
             customer = f"{self.name}.{number}"
             customers.append(customer)
-            calls: list[dict[str, Any]] = [
-                {"type": "identify", "userId": customer, "traits": {"email": f"{customer}@shop.test"}},
+            known: dict[str, Any] = {"userId": customer}
+            calls: list[dict[str, Any]] = []
+            if self.chance.random() < 0.5:  # they looked around before, on the device on which they log in now
+                known["anonymousId"] = f"{customer}.device"
+                calls += [self._ping(f"{customer}.device", "anonymousId") for _ in range(self.chance.randrange(4))]
+            calls += [
+                {"type": "identify", **known, "traits": {"email": f"{customer}@shop.test"}},
                 {"type": "track", "userId": customer, "event": "signed_up"},
             ]
             for _ in range(self.chance.randrange(6)):
-                calls.append({"type": "track", "userId": self.chance.choice(customers[-20:]), "event": "pinged"})
+                other = self.chance.choice(customers[-20:])
+                is_logged_in = self.chance.random() < 0.7
+                calls.append(self._ping(other) if is_logged_in else self._ping(f"{other}.device", "anonymousId"))
             if self.chance.random() < 0.5:
                 calls.append({"type": "track", "userId": self.chance.choice(customers[-20:]), "event": "answered"})
             yield [{**call, "messageId": next(ids)} for call in calls]
+
+    @staticmethod
+    def _ping(who: str, by: str = "userId") -> dict[str, Any]:
+        return {"type": "track", by: who, "event": "pinged"}

@@ -78,20 +78,25 @@ async def test_twenty_kills_under_load_lose_nothing_and_double_nothing(tmp_path:
 
 
 def check_acknowledged(acknowledged: list[str], remains: Remains) -> None:
-    """Every acknowledged event is in the log, and every ping among them was entered exactly once."""
+    """Every acknowledged event is in the log, every ping among them was entered once, every device came over once."""
     logged: Counter[str] = Counter()
     pings: set[str] = set()
+    devices: set[str] = set()
     for record in all_records(remains, "events"):
         event = msgspec.json.decode(record.value or b"")
         if event["type"] == "event":
             logged[event["id"]] += 1
             if event["name"] == "pinged":
                 pings.add(event["id"])
+            devices.update(event.get("aliases", ()))
     assert not [id for id in acknowledged if id not in logged]
     entered = Counter(
         entry.cause for entry in remains.journal() if entry.kind == "entered" and entry.journey == "pulse"
     )
     assert entered == Counter({f"event pinged #{id}": 1 for id in pings})
+    absorbed = Counter(entry.detail["alias"] for entry in remains.journal() if entry.kind == "absorbed")
+    assert absorbed == Counter(dict.fromkeys(devices, 1))
+    assert len(devices) > 50, "too few logged in for this test to mean anything"
 
 
 def check_outcome(remains: Remains, expectation: Expectation) -> None:
