@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import backtest, embedded, handle, kafka_worker, recovery, waiting
+from benchmarks import backtest, embedded, handle, journeys, kafka_worker, recovery, waiting
 from benchmarks.contenders import contest
 from benchmarks.figures import Figure, report
 
@@ -16,6 +16,7 @@ RESULTS = Path("build/benchmarks/results.json")
 def main() -> None:
     parts: dict[str, tuple[str, Callable[[argparse.Namespace], list[Figure]]]] = {
         "fold": ("The fold", lambda given: handle.measure(read_folder(handle.EXAMPLES), given.repeats)),
+        "journeys": ("Journeys", lambda given: journeys.measure(given.repeats)),
         "embedded": ("Embedded, HTTP to command", lambda given: embedded.measure(given.seconds, given.repeats)),
         "waiting": ("Waiting runs", lambda given: waiting.measure(given.runs)),
         "backtest": ("Backtest", lambda given: backtest.measure(given.recorded)),

@@ -8,7 +8,8 @@ When something was activated or controlled is kept too: it takes effect for each
 those who are heard from later.
 """
 
-from collections.abc import Iterator, Mapping
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -62,21 +63,38 @@ class Catalog:
 
     def activate(self, tenant: str, journey: Journey, at: int = 0) -> "Catalog":
         """Return the catalog in which this version is the journey's current one, from `at` (ms) on."""
-        name = (tenant, journey.name)
-        controls, steered = self.controls, self.steered
-        if name in controls:
-            controls = {**controls, name: replace(controls[name], is_closed=False)}
-        if journey.moves:
-            steered = steered | {name}
+        return self.activate_all([(tenant, journey, at)])
+
+    def activate_all(self, activations: Iterable[tuple[str, Journey, int]]) -> "Catalog":
+        """Return the catalog after so many activations, one after the other, each as (tenant, journey, since when in ms).
+
+        The indexes are copied once, not for each: ten thousand definitions are a tenth of a second, not a few.
+        """
+        journeys, current, activated_at = dict(self.journeys), dict(self.current), dict(self.activated_at)
+        controls, steered = dict(self.controls), set(self.steered)
+        entries, changes, trackers = dict(self.entries), dict(self.changes), dict(self.trackers)
+        for tenant, journey, at in activations:
+            name = (tenant, journey.name)
+            if name in current:
+                _take_out(journeys[tenant, journey.name, current[name]], tenant, entries, changes)
+            if name in controls:
+                controls[name] = replace(controls[name], is_closed=False)
+            if journey.moves:
+                steered.add(name)
+            journeys[tenant, journey.name, journey.version] = journey
+            current[name] = journey.version
+            activated_at[name] = at
+            for event in sorted(journey.entry_names):
+                entries[tenant, event] = _with(entries.get((tenant, event), ()), journey)
+            if isinstance(journey.entry, Changed):
+                changes[tenant] = _with(changes.get(tenant, ()), journey)
+            for tracker in trackers_of(journey):
+                asked = (tenant, tracker.event.name)
+                trackers[asked] = tuple(merged([*trackers.get(asked, ()), tracker]))
         return replace(
-            self.without_entries(tenant, journey.name),
-            journeys={**self.journeys, (tenant, journey.name, journey.version): journey},
-            current={**self.current, name: journey.version},
-            activated_at={**self.activated_at, name: at},
-            controls=controls,
-            steered=steered,
-            trackers=self._tracking(tenant, journey),
-        )._with_entries(tenant, journey)
+            self, journeys=journeys, current=current, activated_at=activated_at, controls=controls,
+            steered=frozenset(steered), entries=entries, changes=changes, trackers=trackers,
+        )  # fmt: skip
 
     def activate_policy(self, tenant: str, policy: Policy) -> "Catalog":
         return replace(self, policies={**self.policies, tenant: policy})
@@ -162,30 +180,26 @@ class Catalog:
         current = self.of(tenant, name)
         if current is None:
             return self
-        entries = dict(self.entries)
-        for event in sorted(current.entry_names):
-            entries[tenant, event] = tuple(other for other in entries.get((tenant, event), ()) if other.name != name)
-        changes = tuple(other for other in self.changes.get(tenant, ()) if other.name != name)
-        return replace(self, entries=entries, changes={**self.changes, tenant: changes})
-
-    def _with_entries(self, tenant: str, journey: Journey) -> "Catalog":
-        entries, changes = dict(self.entries), self.changes
-        for event in sorted(journey.entry_names):
-            entries[tenant, event] = _ordered([*entries.get((tenant, event), ()), journey])
-        if isinstance(journey.entry, Changed):
-            changes = {**changes, tenant: _ordered([*changes.get(tenant, ()), journey])}
+        entries, changes = dict(self.entries), dict(self.changes)
+        _take_out(current, tenant, entries, changes)
         return replace(self, entries=entries, changes=changes)
 
-    def _tracking(self, tenant: str, journey: Journey) -> Mapping[Named, tuple[Tracker, ...]]:
-        trackers = dict(self.trackers)
-        for tracker in trackers_of(journey):
-            name = (tenant, tracker.event.name)
-            trackers[name] = tuple(merged([*trackers.get(name, ()), tracker]))
-        return trackers
+
+def _take_out(
+    journey: Journey, tenant: str, entries: dict[Named, tuple[Journey, ...]], changes: dict[str, tuple[Journey, ...]]
+) -> None:
+    """Let nothing begin a run of a journey any more."""
+    for event in sorted(journey.entry_names):
+        entries[tenant, event] = tuple(each for each in entries.get((tenant, event), ()) if each.name != journey.name)
+    if isinstance(journey.entry, Changed):
+        changes[tenant] = tuple(each for each in changes.get(tenant, ()) if each.name != journey.name)
 
 
-def _ordered(journeys: list[Journey]) -> tuple[Journey, ...]:
-    return tuple(sorted(journeys, key=lambda each: each.name))
+def _with(journeys: Sequence[Journey], journey: Journey) -> tuple[Journey, ...]:
+    """Return the journeys, ordered by name, with one more."""
+    together = list(journeys)
+    insort(together, journey, key=lambda each: each.name)
+    return tuple(together)
 
 
 def schedule_of(journey: Journey | None) -> Schedule | None:

@@ -6,9 +6,9 @@ it was published. Templates are definitions of their own, under the first 12 hex
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -77,10 +77,15 @@ def dump(journey: Journey) -> bytes:
     return _JOURNEY.dump_json(journey, exclude_defaults=False)
 
 
-@lru_cache(maxsize=4096)
+_alive: WeakValueDictionary[bytes, Journey] = WeakValueDictionary()  # by body; what nobody has any more is gone
+
+
 def _load_once(body: bytes) -> Journey:
-    """Tenants may have the same journey, and every partition of a process has all of them: read it once."""
-    return load(body)
+    """Tenants may have the same journey, and every partition of a process has all of them: read and keep it once."""
+    journey = _alive.get(body)
+    if journey is None:
+        journey = _alive[body] = load(body)
+    return journey
 
 
 def load(body: bytes | str) -> Journey:

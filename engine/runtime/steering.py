@@ -149,6 +149,7 @@ class Steering:
 async def restored(store: Store, definitions: Definitions) -> Catalog:
     """Return the catalog that a store says is active, waiting for bodies that have not arrived yet."""
     catalog = Catalog()
+    activations: list[tuple[str, Journey, int]] = []
     for key, raw in store.scan(states.ACTIVE, states.ACTIVE + b"\xff"):
         tenant, kind, name = key[1:].decode().split("/")
         for activation in states.decode_activations(raw):
@@ -163,7 +164,8 @@ async def restored(store: Store, definitions: Definitions) -> Catalog:
             elif isinstance(definition, Policy):
                 catalog = catalog.activate_policy(tenant, definition)
             else:
-                catalog = catalog.activate(tenant, definition, activation.at)
+                activations.append((tenant, definition, activation.at))
+    catalog = catalog.activate_all(activations)
     for key, raw in store.scan(states.CONTROL, states.CONTROL + b"\xff"):
         tenant, _, journey = key[1:].decode().partition("/")
         catalog = catalog.with_control(tenant, journey, states.decode_control(raw))

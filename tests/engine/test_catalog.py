@@ -23,15 +23,18 @@ def test_the_index_finds_exactly_what_a_naive_scan_finds(drawn: list[int]) -> No
     catalog = Catalog()
     current: dict[tuple[str, str], Journey] = {}
     activated: dict[tuple[str, str, int], Journey] = {}
+    order: list[tuple[str, Journey, int]] = []
     for seed in drawn:
         dice = Random(seed)
         tenant = dice.choice(TENANTS)
         journey = simple(dice.choice(JOURNEYS), dice.randint(1, 3), *dice.sample(EVENTS, dice.randint(1, 3)))
         before, known = catalog, dict(catalog.journeys)
-        catalog = catalog.activate(tenant, journey)
+        catalog = catalog.activate(tenant, journey, len(order))
+        order.append((tenant, journey, len(order)))
         current[tenant, journey.name] = activated[tenant, journey.name, journey.version] = journey
         assert before.journeys == known  # A catalog is a value: the one before is as it was.
     assert catalog.journeys == activated
+    assert Catalog().activate_all(order) == catalog
     assert list(catalog.active()) == [(tenant, current[tenant, name]) for tenant, name in sorted(current)]
     for tenant in TENANTS:
         for event in EVENTS:

@@ -1,7 +1,10 @@
 """How journeys and templates become definitions, and that nothing is lost on the way."""
 
+import gc
 import json
+from dataclasses import replace
 from hashlib import sha256
+from weakref import ref
 
 import msgspec
 import pytest
@@ -149,3 +152,14 @@ def test_a_bomb_of_nested_conditions_is_refused_like_any_mistake() -> None:
     bomb = '{"kind": "not", "condition": ' * 10_000 + "{}" + "}" * 10_000
     with pytest.raises(JourneyError):
         load('{"name": "x", "version": 1, "start": "s", "steps": {"s": {"kind": "exit"}}, "entry": ' + bomb + "}")
+
+
+def test_however_many_partitions_read_a_definition_it_is_in_memory_once_and_only_as_long_as_one_has_it() -> None:
+    journeys = [replace(JOURNEY, version=number) for number in range(1, 301)]
+    definitions = [freeze("shop", each, TEMPLATES)[-1] for each in journeys]
+    first, second = ([thaw(definition) for definition in definitions] for _ in range(2))
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    one = ref(first[0])
+    del first, second
+    gc.collect()
+    assert one() is None
