@@ -172,7 +172,12 @@ class Commands:
 async def read_events(bootstrap: str, topic: str, partitions: int) -> list[tuple[int, bytes, bytes]]:
     """Return (timestamp, key, value) of all events of a topic, partition by partition; nothing else that is in it."""
     found = []
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
     await consumer.start()
     try:
         for source in _all(topic, partitions):

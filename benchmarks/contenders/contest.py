@@ -16,13 +16,14 @@ from tempfile import TemporaryDirectory
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.contenders import cluster, ours, results, run
+from benchmarks.contenders import cluster, latency, ours, results, run
 from benchmarks.contenders.entrants import CONTENDERS, Contender, NotReady, Place
 from benchmarks.contenders.expected import Fold
 from benchmarks.contenders.work import BEGIN_AT, Given, events
 
 EVENTS, FULL_EVENTS, USERS_PER_EVENT = 400_000, 4_000_000, 0.25
 PARTITIONS = 24
+FIXED_RATE, SHARES = 1_000.0, (0.5, 0.8)
 # What a run may take: a minute to start and to stop, and half a millisecond an event.
 STARTS_WITHIN_SECONDS, EVENT_WITHIN_SECONDS = 60.0, 0.0005
 
@@ -50,8 +51,9 @@ def hold(options: Options) -> None:
     ):
         contest = _Contest(Path(folder), bootstrap, options, progress)
         for contender in chosen:
-            asyncio.run(contest.measure(contender))
-    print(results.table(results.read()))
+            if asyncio.run(contest.measure(contender)) and contender.measures_latency and options.latency:
+                asyncio.run(contest.measure_latency(contender))
+    print(results.table(results.read()), results.latencies(results.read()), sep="\n\n")
 
 
 @contextmanager
@@ -69,8 +71,8 @@ class _Contest:
         self.written: dict[int, str] = {}  # topics by their number of events
         self.expected: dict[int, Fold] = {}
 
-    async def measure(self, contender: Contender) -> None:
-        """Run one contender as often as asked for, and keep what came of it."""
+    async def measure(self, contender: Contender) -> bool:
+        """Run one contender as often as asked for, keep what came of it, and return whether it did the work."""
         count = self.options.count // contender.share
         task = self.progress.add_task(contender.name, total=count * self.options.repeats)
         measured: list[run.Measured] = []
@@ -94,6 +96,32 @@ class _Contest:
         done = count * (len(measured) if reason else self.options.repeats)
         self.progress.update(task, description=f"{contender.name}: {reason or 'done'}", completed=done)
         results.keep(_row(contender, count, measured, reason))
+        return not reason
+
+    async def measure_latency(self, contender: Contender) -> None:
+        """Measure from event to command at a fixed rate, and at two shares of what it reached; keep that in its row."""
+        row = next(row for row in results.read() if row["contender"] == contender.name)
+        most = 1e6 / row["wall_us_per_event"]
+        loads = [(latency.Load(FIXED_RATE, 5, 15), "1,000 ev/s")]
+        loads += [(latency.Load(share * most, 4, 10), f"{share:.0%} of its maximum") for share in SHARES]
+        task = self.progress.add_task(f"{contender.name}, latency", total=len(loads))
+        kept: list[results.Row] = []
+        for number, (load, named) in enumerate(loads):
+            place = latency.place(contender, self.bootstrap, self.folder, f"latency-{number}", PARTITIONS)
+
+            def tell(what: str, named: str = named) -> None:
+                self.progress.update(task, description=f"{contender.name}, latency at {named}: {what}")
+
+            found: results.Row = {"load": named, "rate_per_second": round(load.rate)}
+            try:
+                found |= await latency.measure(contender, place, load, tell)
+            except run.Failed as failure:
+                found["reason"] = str(failure)
+            kept.append(found)
+            self.progress.advance(task)
+        self.progress.update(task, description=f"{contender.name}, latency: done")
+        first: results.Row = {name: kept[0][name] for name in ("p50_ms", "p99_ms") if name in kept[0]}
+        results.keep({**row, **first, "latency": kept})
 
     async def _place(self, contender: Contender, number: int, count: int) -> Place:
         """Return where a run is to happen, with the events written there."""

@@ -12,6 +12,7 @@ Row = dict[str, Any]
 
 RESULTS = Path(__file__).parents[1] / "results.json"
 LATENCIES = ("p50_ms", "p99_ms", "latency")  # measured apart from the rest
+PERCENTILES = ("p50_ms", "p99_ms", "p999_ms", "sent_late_p99_ms")
 COLUMNS = {
     "cpu_us_per_event": "CPU us/event",
     "cpu_us_per_event_warm": "second half",
@@ -46,6 +47,19 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(f"| {row['contender']} ({row['mode']}) | {' | '.join(cells)} | {row['events']:,} |")
     lines += [f"| {row['contender']} | no number: {row['reason']} |" for row in rows if not row["verified"]]
     return "\n".join(lines)
+
+
+def latencies(rows: Sequence[Row]) -> str:
+    """Return the latencies as a Markdown table; nothing if there are none yet."""
+    lines = []
+    for row in rows:
+        for each in row.get("latency", []) if row["verified"] else []:
+            figures = " | ".join(_short(each[name]) for name in PERCENTILES) if "p50_ms" in each else each["reason"]
+            lines.append(f"| {row['contender']} | {each['load']}: {each['rate_per_second']:,} ev/s | {figures} |")
+    if not lines:
+        return ""
+    head = ["| contender | load | p50 ms | p99 ms | p99.9 ms | sent late, p99 ms |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *lines])
 
 
 def _cell(row: Row, name: str) -> str:
