@@ -29,12 +29,13 @@ def with_goal(goals: Goals, journey: Journey, run: Run, now: int) -> Goals:
 def reached(
     goals: Goals, catalog: Catalog, tenant: str, runs: Sequence[Run], facts: Facts, now: int, only: str | None = None
 ) -> tuple[Goals, list[OpenGoal]]:
-    """Return (goals still open, goals reached by what is the case now), oldest first. Who is over is in neither.
+    """Return (goals still open, goals reached by what is the case now), oldest first. Those whose time is over are in neither.
 
     The open ones are the very same tuple if none was reached or is over. `only` names the run that alone is concerned.
     """
     sends: dict[str, Mapping[str, Sent]] | None = None
-    still_open, done = [], []
+    still_open: list[OpenGoal] = []
+    done: list[OpenGoal] = []
     for goal in reversed(goals):
         if goal.until_at < now:
             continue
