@@ -10,6 +10,7 @@ either is lost, and where both cannot be kept the rule is one of:
 - *refusals, contacts, last entries, open goals, history*: united, so that every limit counts what both have had. Where
   refusals no longer fit, the channel is refused as a whole.
 - *seen ids*: united, so that what was sent to both is folded once.
+- *shadows* (`engine/shadows.py`) take the person over anew, as they are then.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ def united(
         history=_history(user.history, other.history),
         contacts=_contacts(user.contacts, other.contacts),
         refused=_refused(user.refused, other.refused),
+        shadows={},
     )
     return after, older, ended
 

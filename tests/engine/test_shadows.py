@@ -357,6 +357,21 @@ def test_who_is_erased_is_erased_from_the_shadow(simulate: Simulate) -> None:
     assert of(user, "exited") == user.exits == ["erased"]
 
 
+def test_a_shadow_takes_over_anew_who_turns_out_to_be_two(simulate: Simulate) -> None:
+    user = simulate(reminding(1, 5), shadow=reminding(2, 3))
+    visitor = user.visitor()
+    visitor.event("cart_updated")
+    user.event("page_viewed")
+    visitor.becomes(user)
+    assert [run.version for run in user.runs] == [1]
+    user.wait(hours(6))
+    assert (user.sent, user.shadow_sent) == (["email:reminder"], ["email:reminder"])
+    assert visitor.state.shadows == {}
+    user.event("cart_updated")
+    user.wait(hours(4))
+    assert (user.sent, user.shadow_sent) == (["email:reminder"], ["email:reminder"] * 2)
+
+
 def test_a_journey_that_is_not_active_can_be_tried_as_a_shadow(simulate: Simulate) -> None:
     user = simulate(shadow=reminding(1, 1))
     user.event("cart_updated")
