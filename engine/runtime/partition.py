@@ -32,6 +32,10 @@ from schemas.records import Record
 
 MAX_RECORDS = 1000  # per batch: a few milliseconds of folding, one transaction
 POLL_SECONDS = 1.0
+# Whoever is asked by hundreds of conditions may take milliseconds a record. The process has to answer meanwhile: a member
+# of a group that is silent for some seconds loses its partitions, and the next one would begin the same batch anew.
+LONGEST_FOLD_SECONDS = 0.25
+LOOKS_AFTER_RECORDS = 16  # at the time
 
 Fold = Callable[[Sequence[Record]], Awaitable[Batch]]
 
@@ -57,6 +61,7 @@ class UserPartition:
         self.definitions = definitions
         self.clock = clock
         self.max_records = max_records
+        self.longest_fold_seconds = LONGEST_FOLD_SECONDS
         self.tally = Tally(metrics, host.topic, host.number)
         self.catalog = Catalog()
         self.now = 0
@@ -87,30 +92,41 @@ class UserPartition:
         await self._fold_and_commit(records[begin:] if begin else records, fold)
 
     async def _fold_and_commit(self, records: Sequence[Record], fold: Fold) -> None:
-        while True:
+        """In one batch, or in several if folding takes long."""
+        while records:
             began = time.perf_counter()
             try:
                 batch = await fold(records)
-                break
             except MissingDefinition as missing:
                 log.info("waiting for a definition", partition=self.host.number, definition=missing.key)
                 await self.definitions.wait(missing.key)
-        self.tally.folded(len(records), time.perf_counter() - began)
-        began = time.perf_counter()
-        await self.host.commit(batch)
-        self.tally.committed(self.clock(), self.now, time.perf_counter() - began)
+                continue
+            is_whole = batch.through >= records[-1].offset
+            left = () if is_whole else [record for record in records if record.offset > batch.through]
+            self.tally.folded(len(records) - len(left), time.perf_counter() - began)
+            began = time.perf_counter()
+            await self.host.commit(batch)
+            self.tally.committed(self.clock(), self.now, time.perf_counter() - began)
+            records = left
 
     async def _fold_here(self, records: Sequence[Record]) -> Batch:
         return self.fold(records)
 
     def fold(self, records: Sequence[Record]) -> Batch:
-        """Return what a batch of records comes to. Raises MissingDefinition; the batch is then folded again from its start."""
+        """Return what a batch of records comes to, or its first part if that takes long: `through` tells.
+
+        Raises MissingDefinition; the batch is then folded again from its start.
+        """
+        began = time.perf_counter()
         self.tally.begin()
         folding = Folding(
             self.host, self.definitions, self.catalog, self.now, self.tally, self.failures, self.hot, records
         )
-        for record in records:
+        for at, record in enumerate(records, 1):
             folding.take(record)
+            if at % LOOKS_AFTER_RECORDS == 0 and time.perf_counter() - began > self.longest_fold_seconds:
+                folding.batch.through = record.offset
+                break
         batch = folding.finish()
         self.catalog, self.now = folding.catalog, folding.now
         return batch

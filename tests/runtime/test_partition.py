@@ -237,3 +237,21 @@ async def test_the_batch_says_how_far_it_reaches_and_nothing_is_folded_twice() -
     await stage.play()
     assert [batch.through for batch in stage.host.batches] == [2, 5, 7]
     assert stage.counted("inputs_folded", topic="events", kind="event") == 8
+
+
+async def test_what_takes_long_to_fold_is_committed_in_parts_and_comes_to_the_same() -> None:
+    """Else a group would take the partition away meanwhile, and whoever gets it begins the same batch anew."""
+    stages = {seconds: Stage() for seconds in (60.0, 0.0)}
+    for seconds, stage in stages.items():
+        stage.users.longest_fold_seconds = seconds
+        stage.publish(greeting())
+        for number in range(100):
+            stage.event(f"user-{number % 7}", "signed_up")
+        await stage.play()
+    whole, parts = stages[60.0], stages[0.0]
+    assert len(whole.host.batches) < len(parts.host.batches)
+    assert [batch.through for batch in parts.host.batches][:3] == [15, 31, 47]
+    assert parts.host.position == whole.host.position
+    assert parts.host.states.values == whole.host.states.values
+    assert parts.log.of("messages.inapp") == whole.log.of("messages.inapp")
+    assert parts.log.of("journal") == whole.log.of("journal")
