@@ -13,14 +13,16 @@ from tests.kafka.broker import STARTER
 class OwnBroker:
     """A broker of the test's own, which may be killed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, heap: str = "256m") -> None:
         self._port = free_port()
         self._directory = directory
+        self._heap = heap
+        self.log = directory / "broker.log"
         self.bootstrap = f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        options = ["--port", str(self._port), "--data", str(self._directory / "data"), "--heap", "256m"]
-        with (self._directory / "broker.log").open("ab") as log:
+        options = ["--port", str(self._port), "--data", str(self._directory / "data"), "--heap", self._heap]
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(STARTER), *options, "--end-with-parent"], stdout=log, stderr=log
             )

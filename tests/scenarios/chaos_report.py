@@ -48,7 +48,11 @@ def _body(rounds: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "</tbody></table><h2>What was done</h2>"
     yield "<p>Beside each fault: how long it took until every partition had committed again.</p>"
     for row in rounds:
-        yield f"<details><summary>Round {row['round']}: {len(row['faults'])} faults</summary><table><tbody>"
+        is_open = "" if row["clean"] else " open"
+        yield f"<details{is_open}><summary>Round {row['round']}: {len(row['faults'])} faults</summary>"
+        yield f"<p>All the while: {escape(', '.join(row['conditions']))}. The ingress answered: {_answers(row)}.</p>"
+        yield from (f'<p class="bad">{escape(complaint)}</p>' for complaint in row["complaints"])
+        yield "<table><tbody>"
         yield from (_fault(fault) for fault in row["faults"])
         yield "</tbody></table></details>"
 
@@ -56,6 +60,12 @@ def _body(rounds: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _cell(name: str, value: float) -> str:
     kind = ("bad" if value else "good") if name in COUNTS else ""
     return f'<td class="{kind}">{value:,}</td>'
+
+
+def _answers(row: dict[str, Any]) -> str:
+    """How often it said what; 0 stands for no answer in time."""
+    said = [f"{times:,} x {'nothing' if status == '0' else status}" for status, times in row["answers"].items()]
+    return ", ".join(said) or "nothing"
 
 
 def _fault(fault: dict[str, Any]) -> str:

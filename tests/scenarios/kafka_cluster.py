@@ -29,12 +29,14 @@ from schemas.inputs import Event
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
 from schemas.state import User
+from tests.kafka.own_broker import free_port
 from tests.runtime.memory_host import MemoryDefinitions
 from tests.scenarios.embedded_server import ROOT
 from tests.scenarios.expectation import Expectation, expect, welcome_notes
 from tests.scenarios.tale import PATIENCE_MS, TENANT, WRITE_KEY
 from tests.verify.evidence import definitions_in, read_records
 
+CLOCK_OFF = Path(__file__).parent / "clock_off"
 WITHIN_SECONDS = 60.0
 STOPS_WITHIN_SECONDS = 40.0
 
@@ -49,6 +51,7 @@ def environment(settings: Kafka) -> dict[str, str]:
         "PARTITIONS": settings.partitions,
         "REPLICATION": settings.replication,
         "SESSION_TIMEOUT_SECONDS": settings.session_timeout_seconds,
+        "STANDBY": settings.standby,
     }
     kafka = {f"EQUEENGAGE_KAFKA__{name}": str(value) for name, value in values.items()}
     return {**inherited, **kafka, "EQUEENGAGE_WRITE_KEYS": f"{TENANT}:{WRITE_KEY}"}
@@ -76,24 +79,31 @@ async def publish(settings: Kafka, folder: Path) -> None:
     await KafkaLog(settings).append_atomically(publication.records(settings.partitions))
 
 
-class Worker:
-    """One worker with a data folder, over all its starts."""
+class Program:
+    """A command of ours as a process, over all its starts. What it says goes to `log`."""
 
-    def __init__(self, settings: Kafka, data: Path) -> None:
-        self.data = data
-        self._settings = settings
-        self._log = data.with_suffix(".log")
+    def __init__(self, settings: Kafka, log: Path) -> None:
+        self.settings = settings
+        self.clock_off_seconds = 0.0  # how far its clock is off, from its next start on
+        self.is_wanted = False  # it was started, and nobody has stopped it since
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, crash_at: str = "") -> None:
-        """Start it; `crash_at`: to die at a point of `engine/runtime/crash_points.py`, `name:n`."""
-        armed = {"EQUEENGAGE_TEST_BUILD": "1", "EQUEENGAGE_CRASHPOINT": crash_at} if crash_at else {}
+    def run(self, *arguments: str, **environment_too: str) -> None:
+        """Start it, with its clock."""
+        self.is_wanted = True
+        variables = {**environment(self.settings), **environment_too}
+        if self.clock_off_seconds:
+            variables |= {"PYTHONPATH": str(CLOCK_OFF), "CLOCK_OFF_SECONDS": str(self.clock_off_seconds)}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command("worker", "--data", str(self.data)),
-                cwd=ROOT, env={**environment(self._settings), **armed},
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                command(*arguments), cwd=ROOT, env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def exit_code(self) -> int | None:
         """How it has ended; None while it runs."""
@@ -106,12 +116,14 @@ class Worker:
         self._process.send_signal(number)
 
     def kill(self) -> None:
+        self.is_wanted = False
         self.send(signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
 
     async def stop(self) -> None:
         """Stop it as an operator does; what hangs is killed."""
+        self.is_wanted = False
         self.send(signal.SIGTERM)
         try:
             assert self._process is not None
@@ -122,18 +134,45 @@ class Worker:
     def said(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """What it logged under this name."""
-        said = [line for line in self.said().splitlines() if line.startswith("{")]
+    def lines(self, event: str, since: int = 0) -> list[dict[str, Any]]:
+        """What it logged under this name, after it had said so many characters."""
+        said = [line for line in self.said()[since:].splitlines() if line.startswith("{")]
         return [line for line in map(json.loads, said) if line["event"] == event]
+
+    def end(self) -> None:
+        self.is_wanted = False
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Worker(Program):
+    """One worker with a data folder. `options` are those of the command, besides."""
+
+    def __init__(self, settings: Kafka, data: Path, *options: str) -> None:
+        super().__init__(settings, data.with_suffix(".log"))
+        self.data = data
+        self.options = options
+
+    def start(self, crash_at: str = "") -> None:
+        """Start it; `crash_at`: to die at a point of `engine/runtime/crash_points.py`, `name:n`."""
+        armed = {"EQUEENGAGE_TEST_BUILD": "1", "EQUEENGAGE_CRASHPOINT": crash_at} if crash_at else {}
+        self.run("worker", "--data", str(self.data), *self.options, **armed)
 
     def assignments(self) -> int:
         return self.said().count("partitions assigned")
 
-    def end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+
+class Ingress(Program):
+    """The ingress in front of the broker, on a port that stays the same."""
+
+    def __init__(self, settings: Kafka, log: Path) -> None:
+        super().__init__(settings, log)
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self.run("ingress", "--port", str(self._port), EQUEENGAGE_LINK_SECRET="sixteen letters or more")
 
 
 class Load:

@@ -45,6 +45,10 @@ def verify(evidence: Evidence) -> Verdict:
     rows.append(_set_aside_row(evidence, expectation))
     rows.append(_changelog_row(evidence, expectation))
     for store in evidence.stores:
+        if store.unreadable:
+            rows.append(Row(f"store {store.name}"))
+            rows[-1].note("wrong", store.unreadable)
+            continue
         folded = [record for record in evidence.events[store.partition] if record.offset <= store.through]
         rows.append(_store_row(store, expect(evidence.definitions, {store.partition: folded}, home)))
     rows += [deliveries_row(channel, evidence, expectation) for channel in sorted(evidence.ledgers)]
@@ -250,8 +254,8 @@ def _is_campaign(key: bytes) -> bool:
 
 
 def _waiting(expectation: Expectation) -> int:
-    """How many runs have not ended: a later look would find more."""
-    return sum(len(user.runs) for user in expectation.users.values())
+    """How many runs go on: a later look would find more. A suspended one waits for an operator."""
+    return sum(not run.suspended for user in expectation.users.values() for run in user.runs)
 
 
 # Counting

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.runtime.host import PartitionStopped
 from engine.runtime.kafka import topics
 from engine.runtime.kafka.partition_store import FORMAT, META, STATES, TIMERS
 from engine.runtime.settings import Kafka
@@ -21,13 +22,17 @@ SET_ASIDE = ("events.invalid", "dead-letters")
 
 @dataclass
 class StoreContents:
-    """One partition's store in a data folder: through which offset of `events` it goes, states, timers."""
+    """One partition's store in a data folder: through which offset of `events` it goes, states, timers.
+
+    `unreadable` says why nothing can be told of it.
+    """
 
     name: str
     partition: int
     through: int
     states: dict[bytes, bytes]
     timers: list[tuple[int, bytes]]  # (due, actor), as in the index
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,21 +93,28 @@ def definitions_in(records: Records) -> dict[str, Definition]:
 
 
 def read_stores(data: Path) -> list[StoreContents]:
-    """Return the stores of users in a worker's data folder. Raises PartitionStopped where one can't be read."""
+    """Return the stores of users in a worker's data folder; those that were set aside are none any more."""
     found = []
     for path in sorted(data.glob("worker-*/users/*")):
-        if not (path / "CURRENT").exists():
+        if not path.name.isdigit() or not (path / "CURRENT").exists():
             continue
-        store = RocksStore.open(path, (STATES, TIMERS, META), FORMAT, Memory(8 << 20, 8 << 20), read_only=True)
-        try:
-            timers = [(int.from_bytes(key[:8]), key[16:]) for key, _ in store.scan(TIMERS, b"", None)]
-            through = int(store.get(META, b"through") or b"-1")
-            states = dict(store.scan(STATES, b"", None))
-        finally:
-            store.close()
         name = f"{data.name}/{path.relative_to(data)}"
-        found.append(StoreContents(name, int(path.name), through, states, timers))
+        try:
+            found.append(_read_store(path, name))
+        except PartitionStopped as error:
+            found.append(StoreContents(name, int(path.name), -1, {}, [], str(error)))
     return found
+
+
+def _read_store(path: Path, name: str) -> StoreContents:
+    store = RocksStore.open(path, (STATES, TIMERS, META), FORMAT, Memory(8 << 20, 8 << 20), read_only=True)
+    try:
+        timers = [(int.from_bytes(key[:8]), key[16:]) for key, _ in store.scan(TIMERS, b"", None)]
+        through = int(store.get(META, b"through") or b"-1")
+        states = dict(store.scan(STATES, b"", None))
+    finally:
+        store.close()
+    return StoreContents(name, int(path.name), through, states, timers)
 
 
 def read_ledger(lines: Iterable[str]) -> list[Delivery]:
