@@ -62,6 +62,10 @@ bench: $(INSTALLED) ## measure again what benchmarks/README.md says (minutes; le
 chaos: $(INSTALLED) ## kill, freeze and starve a cluster for ROUNDS=20 of SECONDS=60; verify it; build/chaos tells of it
 	@exec $(BIN)/python -m tests.scenarios.chaos --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+.PHONY: grid
+grid: $(INSTALLED) ## a worker dies at every point, in its first batch and under load, with and without standby (minutes)
+	@exec $(BIN)/python -m pytest -q -m "slow or not slow" tests/scenarios/test_crash_grid.py
+
 .PHONY: lock
 lock: $(INSTALLED) ## resolve pyproject.toml into the two locks anew, to the newest versions allowed
 	@$(PIP) install --quiet uv
