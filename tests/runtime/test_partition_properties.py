@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from engine import Cap, Policy, days, hours
 from engine.actor import earliest_due
 from engine.runtime import states
-from schemas.inputs import Receipt
+from schemas.inputs import Event, Receipt
 from schemas.outputs import Message
 from schemas.records import Record
 from tests.runtime.stage import Stage
 from tests.runtime.trial_journeys import basket, greeting, loyalty, news, poison, queue
 from tests.scenarios.expectation import Expectation, expect
 
-USERS = ("ada", "ben", "cleo")
+USERS = ("ada", "ben", "cleo", "device")
 JOURNEYS = {
     "greeting 1": greeting(),
     "greeting 2": greeting(2, "welcome"),
@@ -53,6 +53,12 @@ ordinary = [
     st.tuples(st.just("pass"), st.sampled_from([1, 1000, 600_000, 3_600_000, 30_000_000, -5000])),
     st.tuples(st.just("resume"), st.sampled_from(USERS)),
     st.tuples(st.just("publish"), st.sampled_from(["greeting 1", "greeting 2", "basket", "poison"])),
+    st.tuples(  # who logs in, what their device is called, and what they do before the device has answered
+        st.just("login"),
+        st.sampled_from(USERS),
+        st.sampled_from(USERS),
+        st.lists(st.sampled_from(["signed_up", "basket_filled", "bought", "looked"]), max_size=3),
+    ),
     st.tuples(st.just("put"), st.sampled_from([b"{", b"[]", b"", None]), st.sampled_from([b"shop:ada", b"x", None])),
 ]
 steered = [
@@ -111,6 +117,11 @@ def live(life: Sequence[Step], begun_with: Sequence[str] = tuple(JOURNEYS)) -> S
                 stage.control(*details)
             case "erase":
                 stage.erase(details[0])
+            case "login":
+                user, alias, names = details
+                stage.give(user, Event(f"l{stage.log.now}", "identify", stage.log.now, {}, {}, (alias,)))
+                for name in names:
+                    stage.event(user, name, basket="b1", total=30)
             case "put":
                 stage.put(details[1], details[0])
         fold_the_rest(stage)
@@ -275,10 +286,12 @@ def test_a_life_in_this_file_is_eventful() -> None:
         ("pass", 1000),
         ("wake",),
         ("control", "greeting", "stop"),
+        ("event", "device", "basket_filled", None, {"basket": "b2"}, {}),
+        ("login", "ada", "device", ["bought"]),
     ]
     stage = live(life, ["greeting 1", "basket", "poison", "loyalty", "queue", "news"])
     kinds = {entry.kind for entry in stage.journal()}
-    assert kinds >= {"entered", "step", "sent", "receipt", "suspended", "resumed", "exited"}
+    assert kinds >= {"entered", "step", "sent", "receipt", "suspended", "resumed", "exited", "linked", "absorbed"}
     assert stage.log.topics() == ["events", "events.invalid", "journal", "messages.inapp"]
     assert set(stage.sent()) >= {"hello", "reminder", "your_turn", "news"}
     assert b"ushop/quota:throttle.queue.turn" in stage.host.states.values
