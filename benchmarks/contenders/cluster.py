@@ -64,9 +64,10 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise SystemExit(f"the broker did not start: {log.read_text(errors='replace')[-500:]}")
 
 
-def written_bytes(folder: Path) -> int:
-    """Return how large all logs of the broker are: also its own, of transactions and offsets."""
-    return sum(file.stat().st_size for file in (folder / "data").rglob("*.log"))
+def written_bytes(folder: Path, app: str) -> int:
+    """Return how large the logs of one application are, with those of the broker itself: transactions and offsets."""
+    logs = (folder / "data" / "log").glob("*/*.log")
+    return sum(log.stat().st_size for log in logs if log.parent.name.startswith((app, "__")))
 
 
 async def create(bootstrap: str, names: Iterable[str], partitions: int, **configuration: str) -> None:
@@ -78,6 +79,18 @@ async def create(bootstrap: str, names: Iterable[str], partitions: int, **config
         for name, code, *rest in response.topic_errors:
             if code:
                 raise SystemExit(f"topic {name} could not be created: {rest or for_code(code).__name__}")
+    finally:
+        await admin.close()
+
+
+async def remove(bootstrap: str, app: str) -> None:
+    """Delete all topics of an application."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        names = [name for name in await admin.list_topics() if name.startswith(app)]
+        if names:
+            await admin.delete_topics(names)
     finally:
         await admin.close()
 

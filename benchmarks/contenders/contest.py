@@ -7,6 +7,7 @@ instead. Results are kept contender by contender, so that the contest can be end
 
 import asyncio
 import math
+import shutil
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from benchmarks.contenders.entrants import CONTENDERS, Contender, NotReady, Plac
 from benchmarks.contenders.expected import Fold
 from benchmarks.contenders.work import BEGIN_AT, Given, events
 
-EVENTS, FULL_EVENTS, USERS_PER_EVENT = 400_000, 4_000_000, 0.25
+EVENTS, FULL_EVENTS, USERS_PER_EVENT = 400_000, 4_000_000, 0.25  # in full: a million users
 PARTITIONS = 24
 FIXED_RATE, SHARES = 1_000.0, (0.5, 0.8)
 # What a run may take: a minute to start and to stop, and half a millisecond an event.
@@ -91,6 +92,7 @@ class _Contest:
                 expected = self.expected[count].commands
                 broker = self.folder / "broker"
                 measured.append(await run.drain(contender, place, count, expected, broker, patience, tell))
+                await self._clear(place)
         except (NotReady, run.Failed) as failure:
             reason = str(failure)
         done = count * (len(measured) if reason else self.options.repeats)
@@ -118,6 +120,7 @@ class _Contest:
             except run.Failed as failure:
                 found["reason"] = str(failure)
             kept.append(found)
+            await self._clear(place)
             self.progress.advance(task)
         self.progress.update(task, description=f"{contender.name}, latency: done")
         first: results.Row = {name: kept[0][name] for name in ("p50_ms", "p99_ms") if name in kept[0]}
@@ -142,6 +145,11 @@ class _Contest:
         for suffix, configuration in contender.topics.items():
             await cluster.create(self.bootstrap, [f"{app}{suffix}"], PARTITIONS, **configuration)
         return place
+
+    async def _clear(self, place: Place) -> None:
+        """Leave nothing behind that the next run would share the broker and the disk with."""
+        await cluster.remove(self.bootstrap, place.app)
+        await asyncio.to_thread(shutil.rmtree, place.data, ignore_errors=True)
 
     async def _write(self, topic: str, count: int, head: Sequence[bytes] = ()) -> None:
         records: Iterator[Given] = events(count, int(count * USERS_PER_EVENT))

@@ -117,7 +117,7 @@ async def drain(
     tell: Callable[[int], None],
 ) -> Measured:  # fmt: skip
     """Let a contender work through `count` events that wait for it. Raises Failed if its commands aren't the expected ones."""
-    before = cluster.written_bytes(broker)
+    before = cluster.written_bytes(broker, place.app)
     began = time.monotonic()
     deadline = began + patience_seconds
     async with cluster.Commands(place.bootstrap, place.commands, place.partitions) as commands:
@@ -131,7 +131,7 @@ async def drain(
                 await asyncio.sleep(LOOKS_EVERY_SECONDS)
             running.sample(count)
             peak = running.peak_bytes()
-            written = cluster.written_bytes(broker) - before
+            written = cluster.written_bytes(broker, place.app) - before
             samples = running.samples
         await commands.to_the_end()
         compare(commands.found, expected)

@@ -53,14 +53,14 @@ class Given(NamedTuple):
     value: bytes
 
 
-def events(count: int, users: int, days: int = DAYS, seed: int = 1) -> Iterator[Given]:
+def events(count: int, users: int, days: int = DAYS, begin_at: int = BEGIN_AT, seed: int = 1) -> Iterator[Given]:
     """Yield `count` records in the order of the log. The first event about a user sets the profile."""
     dice = random.Random(seed)
     pick = _zipf(users, dice)
     known: set[int] = set()
     numbers = itertools.count()
     for day in range(days):
-        begin = BEGIN_AT + day * (DAY + DAY // 12)
+        begin = begin_at + day * (DAY + DAY // 12)
         size = count * (day + 1) // days - count * day // days
         drawn: list[tuple[int, int, int, str]] = []
         while len(drawn) < size:
