@@ -24,7 +24,20 @@ from engine.journey import Journey
 from engine.judging import Judged, decisive, part_at
 from engine.policy import Policy
 from engine.watching import Address, Seen, Watch, flipped_catalog, watched_catalog
-from schemas.inputs import Activated, Asked, Controlled, Event, Granted, Input, Receipt, Swept, UserInput, WakeUp
+from schemas.inputs import (
+    Absorbed,
+    Activated,
+    Asked,
+    Controlled,
+    Event,
+    Forwarded,
+    Granted,
+    Input,
+    Receipt,
+    Swept,
+    UserInput,
+    WakeUp,
+)
 from schemas.outputs import JournalEntry
 from schemas.state import Run, User
 
@@ -194,6 +207,8 @@ class _Explainer:
         journal = tuple(entry for entry in handled.journal if entry.journey == self.journey)
         looks = [each for each in self.watch.looks if self._is_news(each)]
         if not journal and not looks:
+            if isinstance(input, Forwarded):
+                input = input.input
             if isinstance(input, Event):
                 self.passed_over[input.name] += 1
             return handled.inputs
@@ -252,6 +267,10 @@ def _named(input: UserInput) -> str:
             return f"receipt {input.status}"
         case WakeUp():
             return "timer"
+        case Forwarded():
+            return f"{_named(input.input)} by way of {input.path[0]}"
+        case Absorbed():
+            return f"the merge with {input.alias}"
         case _:
             return type(input).__name__.lower()
 

@@ -7,13 +7,14 @@ import typer
 from agents.cli.setup import Data, OnKafka, Tenant, is_on_kafka, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from engine.journey import Journey
+    from engine.runtime.embedded.readonly import ReadOnlyLog
+    from engine.runtime.kafka.log import KafkaLog
     from engine.runtime.settings import Settings
     from schemas.definitions import Definition
     from schemas.outputs import JournalEntry
-    from schemas.records import Record
 
 
 def trace(
@@ -28,6 +29,7 @@ def trace(
 ) -> None:
     """Tell one user's story: which journeys they entered and why, what they were sent, what became of it.
 
+    What happened under other ids that turned out to be the same person is part of it, whichever of them you name.
     Reads the journal, also beside a running server. On Kafka it scans the one partition of the journal the user is in.
 
     Examples:
@@ -58,13 +60,14 @@ def trace(
 
 def _from_folder(settings: "Settings", tenant: str, user: str) -> "tuple[list[JournalEntry], dict[str, Definition]]":
     from agents.cli.failure import Failed
+    from agents.person import gather
     from engine.runtime.embedded.readonly import ReadOnlyLog
 
     if not settings.data.is_dir():
         raise Failed(f"there is no data folder {settings.data}; name it with --data DIR")
     with ReadOnlyLog.open(settings.data) as log:
         definitions = {definition.key: definition for definition in log.definitions.all()}
-        return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions
+        return gather(lambda who: _entries(log, tenant, who), user), definitions
 
 
 def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[JournalEntry], dict[str, Definition]]":
@@ -75,6 +78,7 @@ def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[Jou
     from rich.progress import Progress
 
     from agents.cli.reach import reach
+    from agents.person import gather
     from engine.runtime.kafka.log import KafkaLog
 
     async def read_definitions() -> "dict[str, Definition]":
@@ -86,18 +90,18 @@ def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[Jou
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading the journal", total=None)
         log = KafkaLog(settings.kafka, progress=lambda read, end: progress.update(task, completed=read, total=end))
-        return list(_entries(log.read("journal", f"{tenant}:{user}".encode()), tenant, user)), definitions
+        return gather(lambda who: _entries(log, tenant, who), user), definitions
 
 
-def _entries(records: "Iterable[Record]", tenant: str, user: str) -> "Iterator[JournalEntry]":
-    """Yield the user's entries among the records of a partition."""
+def _entries(log: "ReadOnlyLog | KafkaLog", tenant: str, user: str) -> "Iterator[JournalEntry]":
+    """Yield the entries of one id, in the order of the log."""
     import msgspec
 
     from schemas.outputs import JournalEntry
 
     decode = msgspec.json.Decoder(JournalEntry).decode
     key = f"{tenant}:{user}".encode()
-    for record in records:
+    for record in log.read("journal", key):
         if record.key == key and record.value is not None:
             entry = decode(record.value)
             if not entry.shadow:  # that only would have happened

@@ -15,6 +15,9 @@ MOST_NAMES = 5  # of events that concerned nothing
 def answer(explanation: Explanation, zone: tzinfo | None = UTC) -> Iterator[str]:
     """Yield sentences: where the user is in the journey, or how they left, or why they never entered."""
     entered, considered = _entries(explanation)
+    identity = explanation.state.identity
+    if identity is not None and identity.alias_of:
+        yield f"{explanation.user} stands for {identity.alias_of}, who took over all of it: ask for {identity.alias_of}."
     if explanation.runs:
         for run in explanation.runs:
             yield from _of_run(explanation, run, zone)

@@ -69,6 +69,7 @@ def check(story: Callable[[str], str]) -> None:
     assert told.count("not entered although trial_started happened: already in it") == 1
     assert told.count("trial_started came twice and was counted once") == 1
     assert "left" in story("anna")
+    assert story("anon:desk").splitlines()[1:] == story("anna").splitlines()[1:]
 
 
 @pytest.fixture

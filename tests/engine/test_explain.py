@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.explain.answer import answer
 from engine import (
     Branch,
     Delay,
@@ -34,7 +35,7 @@ from engine.catalog import Catalog
 from engine.conditions import Condition, Facts, On, tracker_id
 from engine.explain import Explanation, Happening, Look, explain
 from engine.judging import Judged, decisive, judge, part_at, with_flipped
-from engine.simulator import SimulatedUser
+from engine.simulator import SimulatedUser, simulate
 from engine.watching import Watch, watched_catalog
 from schemas.inputs import Controlled, Event, UserInput
 from schemas.state import Sent, Track
@@ -161,6 +162,22 @@ def test_an_input_that_production_put_aside_changes_nothing_here_either() -> Non
     told = explained(too_long, happened("cart_updated", 1, items=1))
     assert told.refused.total() == 1
     assert len(told.runs) == 1
+
+
+def test_what_a_merge_brought_and_what_came_by_way_of_an_alias_is_told_as_such() -> None:
+    user = simulate(cart, user_id="ann")
+    visitor = user.visitor()
+    visitor.event("cart_updated", items=2)
+    visitor.becomes(user)
+    visitor.event("order_placed")
+    visitor.event("nothing_special")
+    happenings = [(0, cart), *((folded.at, folded.input) for folded in user.log)]
+    told = explain(user.tenant, "ann", "cart", happenings)
+    assert [moment.input for moment in told.moments][-1] == "event order_placed by way of anon:1"
+    assert told.passed_over == {"identify": 1, "nothing_special": 1}
+    assert told.state.aliases == {"anon:1": True}
+    asked = explain(user.tenant, "anon:1", "cart", [(0, cart), *((each.at, each.input) for each in visitor.log)])
+    assert next(answer(asked)) == "anon:1 stands for ann, who took over all of it: ask for ann."
 
 
 def facts(name: str | None = "paid", **more: Any) -> Facts:
