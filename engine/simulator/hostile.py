@@ -19,7 +19,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-from hypothesis import strategies as st
+try:
+    from hypothesis import strategies as st
+except ImportError as missing:
+    raise ImportError(
+        "hostile histories are drawn by Hypothesis, which is not installed; run: pip install 'equeengage[testing]'"
+    ) from missing
 
 from engine.events import MAX_DEPTH, MAX_NAME
 from engine.journey import Journey
