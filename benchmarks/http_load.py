@@ -199,7 +199,10 @@ def main() -> None:
         load = uvloop.run(paced(arguments.port, requests, arguments.connections, arguments.batch, arguments.per_second))
     else:
         load = uvloop.run(closed(arguments.port, requests, arguments.connections, arguments.batch))
-    print(json.dumps(vars(load)))
+    with open(
+        1, "w", closefd=False
+    ) as whole:  # not `print`: with PYTHONUNBUFFERED it may write a part, and say nothing
+        json.dump(vars(load), whole)
 
 
 if __name__ == "__main__":
