@@ -21,6 +21,7 @@ from engine.definitions import thaw, thaw_policy
 from engine.errors import InvalidInput
 from engine.quotas import ask
 from engine.runtime.intake import input_of, owner_of
+from engine.runtime.states import Activation
 from schemas.definitions import Definition
 from schemas.inputs import Activated, Asked, Controlled, Input, Swept
 from schemas.outputs import JournalEntry, Message
@@ -56,6 +57,9 @@ class Expectation:
     invalid: list[Cause] = field(default_factory=list)  # records that cannot be folded
     failed: list[Cause] = field(default_factory=list)  # records on which the fold itself fails
     catalogs: dict[int, Catalog] = field(default_factory=dict)  # partition -> what is active at its end
+    activations: dict[int, dict[str, list[Activation]]] = field(
+        default_factory=dict
+    )  # partition -> tenant/kind/name ->
     clocks: dict[int, int] = field(default_factory=dict)
     homes: dict[bytes, int] = field(default_factory=dict)  # whose state is in which partition
 
@@ -92,6 +96,7 @@ class _Fold:
         self._users: dict[bytes, User] = {}
         self._quotas: dict[bytes, Quota] = {}
         self._older: dict[bytes, bytes] = {}
+        self._activations: dict[str, list[Activation]] = {}
         self._now = 0
 
     def take(self, records: Iterable[Record]) -> None:
@@ -114,6 +119,7 @@ class _Fold:
         into.older |= {key: older for key, older in self._older.items() if older}
         into.homes |= dict.fromkeys(states, self._number)
         into.catalogs[self._number] = self._catalog
+        into.activations[self._number] = self._activations
         into.clocks[self._number] = self._now
 
     def _give(self, record: Record, cause: Cause) -> None:
@@ -171,6 +177,9 @@ class _Fold:
                 if key not in self._definitions:
                     raise MissingBody(key)
                 frozen = self._definitions[key]
+                slot = key.partition("@")[0]
+                earlier = [each for each in self._activations.get(slot, []) if each.version != input.version]
+                self._activations[slot] = [*earlier, Activation(input.version, input.hash, self._now)]
                 if input.kind == "policy":
                     return self._catalog.activate_policy(input.tenant, thaw_policy(frozen))
                 return self._catalog.activate(input.tenant, thaw(frozen), self._now)

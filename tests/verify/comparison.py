@@ -23,13 +23,15 @@ from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
 from tests.scenarios.embedded_world import CHANNELS_WORDS
 from tests.scenarios.expectation import Expectation, expect
+from tests.verify.accounts import accounts
 from tests.verify.deliveries import deliveries_row
 from tests.verify.evidence import Evidence, Records, StoreContents
 from tests.verify.rows import Fault, Row, Verdict
 
 T = TypeVar("T", bound=Hashable)
 
-INTERNAL = (b'{"type":"asked"', b'{"type":"granted"')  # inputs that only a fold writes
+FOLDS_OWN = ("asked", "granted", "linked", "absorbed", "forwarded")  # inputs that only a fold writes
+INTERNAL = tuple(f'{{"type":"{kind}"'.encode() for kind in FOLDS_OWN)
 
 
 def verify(evidence: Evidence) -> Verdict:
@@ -44,6 +46,7 @@ def verify(evidence: Evidence) -> Verdict:
     rows.append(_inputs_row(evidence, expectation))
     rows.append(_set_aside_row(evidence, expectation))
     rows.append(_changelog_row(evidence, expectation))
+    rows += accounts(evidence)
     for store in evidence.stores:
         if store.unreadable:
             rows.append(Row(f"store {store.name}"))
@@ -193,7 +196,14 @@ def _changelog_row(evidence: Evidence, expectation: Expectation) -> Row:
         behind = sum(record.offset > through for record in evidence.events[partition])
         if behind:
             row.note("lost", f"partition {partition} is folded through {through}: {behind} records are not", behind)
-        found |= _of_actors(latest, row, partition, expectation)
+        actors = _of_actors(latest, row, partition, expectation)
+        for key in actors:
+            if expectation.homes.get(key[1:], partition) != partition:
+                row.note(
+                    "wrong",
+                    f"{key.decode(errors='replace')} is in partition {partition}, and lives elsewhere",
+                )
+        found |= actors
     _compare_states(row, found, expectation)
     return row
 
@@ -216,11 +226,35 @@ def _of_actors(
     latest: "dict[bytes, bytes | None] | dict[bytes, bytes]", row: Row, partition: int, expectation: Expectation
 ) -> dict[bytes, bytes]:
     """Return the states of users and quotas; look at the partition's own on the way."""
+    _look_at_what_is_active(latest, row, partition, expectation)
     clock = latest.get(states.PARTITION)
     if states.decode_clock(clock) != expectation.clocks.get(partition, 0):
         row.note("wrong", f"the clock of partition {partition}")
     kept = (states.USER, states.SEEN)
     return {key: raw for key, raw in latest.items() if raw and key.startswith(kept) and not _is_campaign(key)}
+
+
+def _look_at_what_is_active(
+    latest: "dict[bytes, bytes | None] | dict[bytes, bytes]", row: Row, partition: int, expectation: Expectation
+) -> None:
+    """Which versions were activated, and what operators have said about journeys."""
+    wanted: dict[bytes, object] = {
+        states.ACTIVE + slot.encode(): activations for slot, activations in expectation.activations[partition].items()
+    }
+    for (tenant, journey), control in expectation.catalogs[partition].controls.items():
+        wanted[states.CONTROL + f"{tenant}/{journey}".encode()] = control
+    decoders = {states.ACTIVE: states.decode_activations, states.CONTROL: states.decode_control}
+    for key in wanted:
+        if not latest.get(key):
+            row.note("lost", f"{key.decode(errors='replace')} of partition {partition}")
+    for key, raw in latest.items():
+        decode = decoders.get(key[:1])
+        if decode is None or not raw:
+            continue
+        if key not in wanted:
+            row.note("phantom", f"{key.decode(errors='replace')} of partition {partition}")
+        elif decode(raw) != wanted[key]:
+            row.note("wrong", f"{key.decode(errors='replace')} of partition {partition}")
 
 
 def _compare_states(row: Row, found: dict[bytes, bytes], expectation: Expectation) -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import msgspec
 import pytest
 
+from engine.catalog import Control
 from engine.runtime import states
 from engine.runtime.kafka.partition_store import SOURCE
 from schemas.inputs import Receipt
@@ -224,6 +225,73 @@ def put_back_the_stamp(evidence: Evidence) -> None:
     change(evidence.changelog[0], SOURCE, b"3")
 
 
+def move_a_state_to_another_partition(evidence: Evidence) -> None:
+    evidence.events[1] = []
+    evidence.changelog[1] = [each for each in evidence.changelog[0] if each.key == state_key("ada")]
+    evidence.changelog[0] = [each for each in evidence.changelog[0] if each.key != state_key("ada")]
+
+
+def make_up_what_was_seen(evidence: Evidence) -> None:
+    """Ids that nobody has sent would be taken for repeated."""
+    evidence.changelog[0].append(Record(99, 0, states.SEEN + b"shop:ada", b"\x01" * 12))
+
+
+def forget_a_version(evidence: Evidence) -> None:
+    change(evidence.changelog[0], states.ACTIVE + b"shop/journey/basket", None)
+
+
+def activate_another_version(evidence: Evidence) -> None:
+    key = states.ACTIVE + b"shop/journey/basket"
+    change(evidence.changelog[0], key, states.encode_activations([states.Activation(2, "made up")]))
+
+
+def make_up_a_version(evidence: Evidence) -> None:
+    raw = states.encode_activations([states.Activation(1, "made up")])
+    evidence.changelog[0].append(Record(99, 0, states.ACTIVE + b"shop/journey/nobodys", raw))
+
+
+def make_up_an_operators_word(evidence: Evidence) -> None:
+    evidence.changelog[0].append(Record(99, 0, states.CONTROL + b"shop/greeting", states.encode_control(Control(1))))
+
+
+def make_up_a_state_in_a_store(evidence: Evidence) -> None:
+    kept = evidence.stores[0].states
+    kept[state_key("nobody")] = kept[state_key("ben")]
+
+
+def put_back_the_clock_of_a_store(evidence: Evidence) -> None:
+    evidence.stores[0].states[states.PARTITION] = states.encode_clock(1)
+
+
+def put_back_the_stamp_of_a_store(evidence: Evidence) -> None:
+    """It would fold the last records once more."""
+    evidence.stores[0].through -= 3
+
+
+def forget_a_version_in_a_store(evidence: Evidence) -> None:
+    del evidence.stores[0].states[states.ACTIVE + b"shop/journey/basket"]
+
+
+def put_off_a_timer_in_a_store(evidence: Evidence) -> None:
+    (due_at, actor), *rest = evidence.stores[0].timers
+    evidence.stores[0].timers = [(due_at + HOUR, actor), *rest]
+
+
+def damage_a_store(evidence: Evidence) -> None:
+    """Beyond reading. The other owner's is sound."""
+    sound = deepcopy(evidence.stores[0])
+    sound.name = "two/users/0"
+    evidence.stores.append(sound)
+    evidence.stores[0].unreadable = "Corruption: block checksum mismatch"
+
+
+def alter_the_store_of_an_earlier_owner(evidence: Evidence) -> None:
+    earlier = deepcopy(evidence.stores[0])
+    earlier.name = "two/users/0"
+    earlier.states[state_key("ada")] = earlier.states[state_key("ben")]
+    evidence.stores.append(earlier)
+
+
 def alter_a_store(evidence: Evidence) -> None:
     kept = evidence.stores[0].states
     kept[state_key("ada")] = kept[state_key("ben")]
@@ -282,7 +350,20 @@ CORRUPTIONS: list[tuple[Callable[[Evidence], None], str, Fault]] = [
     (alter_a_quota, "states, changelog", "wrong"),
     (put_back_the_clock, "states, changelog", "wrong"),
     (put_back_the_stamp, "states, changelog", "lost"),
+    (move_a_state_to_another_partition, "states, changelog", "wrong"),
+    (make_up_what_was_seen, "states, changelog", "phantom"),
+    (forget_a_version, "states, changelog", "lost"),
+    (activate_another_version, "states, changelog", "wrong"),
+    (make_up_a_version, "states, changelog", "phantom"),
+    (make_up_an_operators_word, "states, changelog", "phantom"),
     (alter_a_store, "store one/users/0", "wrong"),
+    (make_up_a_state_in_a_store, "store one/users/0", "phantom"),
+    (put_back_the_clock_of_a_store, "store one/users/0", "wrong"),
+    (put_back_the_stamp_of_a_store, "store one/users/0", "wrong"),
+    (forget_a_version_in_a_store, "store one/users/0", "lost"),
+    (put_off_a_timer_in_a_store, "store one/users/0", "lost"),
+    (damage_a_store, "store one/users/0", "wrong"),
+    (alter_the_store_of_an_earlier_owner, "store two/users/0", "wrong"),
     (drop_a_state_from_a_store, "store one/users/0", "lost"),
     (drop_a_timer_from_a_store, "store one/users/0", "lost"),
     (make_up_a_timer_in_a_store, "store one/users/0", "phantom"),
