@@ -1,7 +1,7 @@
-"""What two versions of a journey do with the same recorded events.
+"""What two versions of a journey, or of a whole set of journeys, do with the same recorded events.
 
-Each version is a *lane*: a catalog in which it is current, and the state of every user. A recorded input is folded into both
-lanes by the `handle` that also folds in production. What a backtest adds is time and people:
+Each side is a *lane*: a catalog in which its versions are current, and the state of every user. A recorded input is folded
+into both lanes by the `handle` that also folds in production. What a backtest adds is time and people:
 
 - Time is that of the records. It never goes back for a user: what comes out of order is folded late, as in production.
 - Timers fire on the way, each at its own time; at the end they run on to a horizon.
@@ -45,10 +45,24 @@ Witness = Callable[[JournalEntry], None]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version to play, and what is active beside it: the policy, other journeys."""
+    """A version to play, and what is active beside it: the policy, other journeys.
+
+    `also` holds further journeys that are counted with it, and `name` says what all of them are called together. They share
+    what a user shares: caps, the profile, the events that they emit.
+    """
 
     journey: Journey
     beside: Sequence[Journey | Policy] = ()
+    also: Sequence[Journey] = ()
+    name: str = ""
+
+    @property
+    def counted(self) -> tuple[Journey, ...]:
+        return (self.journey, *self.also)
+
+    @property
+    def label(self) -> str:
+        return self.name or self.journey.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,23 +188,27 @@ class Tally:
 
 
 class Lane:
-    """One version, and what it does with everybody."""
+    """One side, and what it does with everybody. `tallies` has one for each journey, where several are counted."""
 
     def __init__(self, version: Version, world: World, witness: Witness | None = None) -> None:
         catalog = Catalog()
+        self.names = frozenset(journey.name for journey in version.counted)
         for other in version.beside:
             if isinstance(other, Policy):
                 catalog = catalog.activate_policy(world.tenant, other)
-            elif other.name != version.journey.name:
+            elif other.name not in self.names:
                 catalog = catalog.activate(world.tenant, other)
-        self.catalog = catalog.activate(world.tenant, version.journey)
-        self.journey = version.journey
+        for journey in version.counted:
+            catalog = catalog.activate(world.tenant, journey)
+        self.catalog = catalog
+        self.label = version.label
         self.tenant = world.tenant
         self.reactions = world.reactions
         self.nobody = User(profile=dict(world.profile))
         self.witness = witness
         self.people: dict[str, Person] = {}
         self.tally = Tally()
+        self.tallies = {journey.name: Tally() for journey in version.counted} if version.also else {}
         self._ticket = 0
 
     def person(self, user_id: str) -> Person:
@@ -225,7 +243,7 @@ class Lane:
             at_once = 0 if at > person.clock else at_once + 1
             if at_once > MAX_GIVEN_BACK:
                 raise JourneyError(
-                    f"{self.journey.label}: for {person.id!r} more than {MAX_GIVEN_BACK} inputs in a row come of each other"
+                    f"{self.label}: for {person.id!r} more than {MAX_GIVEN_BACK} inputs in a row come of each other"
                     " at one instant; do an Emit or an Enter lead back to where they came from?"
                 )
             person.clock = max(person.clock, at)
@@ -238,8 +256,10 @@ class Lane:
             person.state = handled.user
             person.due_at = earliest_due(handled.user)
         for entry in handled.journal:
-            if entry.journey == self.journey.name:
+            if entry.journey in self.names:
                 self.tally.note(entry)
+                if self.tallies:
+                    self.tallies[entry.journey].note(entry)
                 _summarise(person, entry)
                 if self.witness is not None:
                     self.witness(entry)
@@ -266,12 +286,15 @@ class Lane:
         nth = person.heard[what] = person.heard.get(what, 0) + 1
         for at, receipt in self.reactions.to(message, nth):
             self._expect(person, at, receipt)
-        if message.journey != self.journey.name:
+        if message.journey not in self.names:
             return
         if message.channel == CALL_CHANNEL:
             self.tally.calls += 1
             return
-        self.tally.messages[message.channel, message.requested_at // DAY_MS] += 1
+        day = message.requested_at // DAY_MS
+        self.tally.messages[message.channel, day] += 1
+        if self.tallies:
+            self.tallies[message.journey].messages[message.channel, day] += 1
         self.tally.templates[what] += 1
         person.sent += 1
         person.plot = hash((person.plot, what))

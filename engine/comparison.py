@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.backtest import DAY_MS, Backtest, Lane, Person
+from engine.backtest import DAY_MS, Backtest, Lane, Person, Tally
 
 Kind = Literal[
     "only_old", "only_new", "goal_only_old", "goal_only_new", "more", "fewer", "others", "times", "entries", "ends",
@@ -36,7 +36,10 @@ BUSIEST = 20  # users with so many messages and more are counted together
 
 
 class Outcome(Struct, frozen=True):
-    """What one version came to. Days are dates, UTC; shares are between 0 and 1; `cost` is in the unit of the prices."""
+    """What one side came to: a version of a journey, or several journeys together.
+
+    Days are dates, UTC; shares are between 0 and 1; `cost` is in the unit of the prices.
+    """
 
     journey: str
     entered: int
@@ -61,6 +64,7 @@ class Outcome(Struct, frozen=True):
     goal_rate: float  # of the runs
     goal_value: float
     cost: float
+    by_journey: dict[str, dict[str, int]]  # where several are counted: journey -> entered, messages, blocked, goals
 
     @property
     def sent(self) -> int:
@@ -208,7 +212,7 @@ def _outcome(lane: Lane, prices: Mapping[str, float]) -> Outcome:
     got = Counter(min(person.sent, BUSIEST) for person in people if person.sent)
     entered, goals = tally.entered.total(), tally.goals.total()
     return Outcome(
-        journey=lane.journey.label,
+        journey=lane.label,
         entered=entered,
         users_entered=sum(1 for person in people if person.entered),
         not_entered=_ranked(tally.not_entered),
@@ -222,7 +226,7 @@ def _outcome(lane: Lane, prices: Mapping[str, float]) -> Outcome:
         held=_ranked(tally.held),
         receipts=_ranked(tally.receipts),
         exits=_ranked(tally.exits),
-        still_in=sum(run.journey == lane.journey.name for person in people for run in person.state.runs),
+        still_in=sum(run.journey in lane.names for person in people for run in person.state.runs),
         suspended=_ranked(tally.suspended),
         calls=tally.calls,
         entered_per_day={_date(day): count for day, count in sorted(tally.entered.items())},
@@ -231,7 +235,17 @@ def _outcome(lane: Lane, prices: Mapping[str, float]) -> Outcome:
         goal_rate=goals / entered if entered else 0.0,
         goal_value=round(tally.goal_value, 2),
         cost=round(sum(count * prices.get(channel, 0.0) for channel, count in per_channel.items()), 4),
+        by_journey={name: _counts(each) for name, each in sorted(lane.tallies.items())},
     )
+
+
+def _counts(tally: Tally) -> dict[str, int]:
+    return {
+        "entered": tally.entered.total(),
+        "messages": tally.messages.total(),
+        "blocked": tally.blocked.total(),
+        "goals": tally.goals.total(),
+    }
 
 
 def _ranked(counter: Counter[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from engine.durations import describe
 
 Unit = Literal["count", "share", "amount"]
 MOST_REASONS = 8  # of each kind; all of them are in the JSON
+MOST_JOURNEYS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def figures_of(comparison: Comparison) -> Iterator[Figure]:
         yield Figure("Cost", "for each goal", _each(old), _each(new), "amount")
     if old.calls or new.calls:
         yield Figure("Messages", "calls of other systems", old.calls, new.calls)
+    yield from _by_journey(old, new)
 
 
 def notes_of(played: Played) -> Iterator[str]:
@@ -92,9 +94,8 @@ def notes_of(played: Played) -> Iterator[str]:
     yield from _of_receipts(played)
     if played.left_out["given by a run"]:
         yield f"{played.left_out['given by a run']:,} inputs that runs of these journeys gave were left out: they do it anew."
-    for outcome in (comparison.old, comparison.new):
-        if outcome.journey in played.scheduled and not outcome.entered:
-            yield f"{outcome.journey} is entered by a schedule; files don't hold its entries, the log of the host does."
+    for label in played.scheduled:
+        yield f"{label} is entered by a schedule; files don't hold its entries, the log of the host does."
     unreachable = max(_without_address(comparison.old), _without_address(comparison.new))
     if unreachable:
         yield (
@@ -120,6 +121,25 @@ def _of_receipts(played: Played) -> Iterator[str]:
             for option, status in (("opens", "opened"), ("clicks", "clicked"), ("bounces", "bounced"))
         )
         yield f"Recorded receipts answer messages that aren't sent here; they came to: {options}"
+
+
+def _by_journey(old: Outcome, new: Outcome) -> Iterator[Figure]:
+    """Yield what each of several journeys came to, those with the most messages first."""
+
+    def count(name: str, what: str) -> tuple[int, int]:
+        return old.by_journey.get(name, {}).get(what, 0), new.by_journey.get(name, {}).get(what, 0)
+
+    names = sorted({**old.by_journey, **new.by_journey}, key=lambda name: (-sum(count(name, "messages")), name))
+    for name in names[:MOST_JOURNEYS]:
+        for what, said in (
+            ("entered", "runs begun"),
+            ("messages", "messages"),
+            ("blocked", "kept back"),
+            ("goals", "goals"),
+        ):
+            was, now = count(name, what)
+            if was or now or what == "entered":
+                yield Figure("By journey", f"{name}: {said}", was, now)
 
 
 def by_reason(group: str, prefix: str, old: dict[str, int], new: dict[str, int]) -> Iterator[Figure]:

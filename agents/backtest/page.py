@@ -71,6 +71,9 @@ def _plots(comparison: Comparison) -> Iterator[str]:
     yield _section("Users", per_user, "<small>by how many messages they get</small>")
     yield _section("Messages by template", plots.rows(_pairs(old.templates, new.templates), names, "messages"))
     yield _section("How runs end", plots.rows(_pairs(old.exits, new.exits), names, "ended runs"))
+    if old.by_journey or new.by_journey:
+        each = _pairs(_of_journeys(old), _of_journeys(new))
+        yield _section("Messages by journey", plots.rows(each, names, "messages"))
     kept = _pairs({**old.blocked, **_held(old)}, {**new.blocked, **_held(new)})
     yield _section("Messages kept back", plots.rows(kept, names, "messages kept back"))
     yield "</div>"
@@ -131,6 +134,10 @@ def _per_day(outcome: Outcome) -> dict[str, int]:
     for days in outcome.messages_per_day.values():
         total.update(days)
     return dict(total)
+
+
+def _of_journeys(outcome: Outcome) -> dict[str, int]:
+    return {name: counts["messages"] for name, counts in outcome.by_journey.items()}
 
 
 def _held(outcome: Outcome) -> dict[str, int]:

@@ -10,7 +10,7 @@ from zlib import crc32
 from agents.backtest.recording import Recorded, Rejects
 from engine.backtest import Backtest, Lane, Version, World
 from engine.catalog import schedule_of
-from engine.comparison import Comparison, compare
+from engine.comparison import Comparison, Outcome, compare
 from engine.errors import InvalidInput
 from schemas.inputs import Entered, Erased, Event, Receipt
 from schemas.outputs import JournalEntry
@@ -54,7 +54,7 @@ class Played:
     stories: dict[str, Story]
     rejects: Rejects
     left_out: Counter[str]  # kinds of input that were not played; receipts by their status
-    scheduled: list[str]  # versions that a schedule enters, which only a log of entries can play
+    scheduled: list[str]  # versions that a schedule enters and nobody did: only a log of entries can play them
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,16 @@ def play(plan: Plan, recording: Recording, progress: Progress, fold: "Fold | Non
     part = (fold or play_share)(plan, recording, progress)
     users = dict.fromkeys(difference.example for difference in part.comparison.differences)
     stories = _stories(list(users), plan, recording, progress, part.until_at)
-    scheduled = [each.journey.label for each in (plan.old, plan.new) if schedule_of(each.journey) is not None]
-    return Played(part.comparison, stories, part.rejects, part.left_out, scheduled)
+    comparison = part.comparison
+    scheduled = [*_scheduled(plan.old, comparison.old), *_scheduled(plan.new, comparison.new)]
+    return Played(comparison, stories, part.rejects, part.left_out, list(dict.fromkeys(scheduled)))
+
+
+def _scheduled(side: Version, outcome: Outcome) -> Iterator[str]:
+    for journey in side.counted:
+        entered = outcome.by_journey[journey.name]["entered"] if side.also else outcome.entered
+        if schedule_of(journey) is not None and not entered:
+            yield journey.label
 
 
 Fold = Callable[[Plan, Recording, Progress], Part]
@@ -141,7 +149,7 @@ def _stories(
 
 
 def _names(*versions: Version) -> frozenset[str]:
-    return frozenset(each.name for version in versions for each in (version.journey, *version.beside))
+    return frozenset(each.name for version in versions for each in (*version.counted, *version.beside))
 
 
 def _played(

@@ -1,4 +1,4 @@
-"""Which version of a journey is meant on a command line.
+"""Which version of a journey is meant on a command line; or which journeys, where two folders are compared.
 
 journeys/win_back.py             the module's journey, or a journey written as JSON
 journeys/all.py:win_back         one of several in a module
@@ -18,6 +18,27 @@ from engine.journey import Journey
 from engine.policy import Policy
 
 PUBLISHED = re.compile(r"([a-z][a-z0-9_]{0,63})@([0-9]{1,6})\Z")
+
+
+def find_sides(
+    old: str, new: str, published: Callable[[str, int], Journey | None] | None = None, policy: Policy | None = None
+) -> tuple[Version, Version]:
+    """Return what is to be played against each other: all that is in two folders, or two versions (see `find_version`).
+
+    Raises JourneyError that says what is there instead.
+    """
+    if Path(old).is_dir() and Path(new).is_dir():
+        return _whole(old), _whole(new)
+    return find_version(old, published, policy), find_version(new, published, policy)
+
+
+def _whole(place: str) -> Version:
+    definitions = list(_definitions(Path(place)))
+    journeys = [each for each in definitions if isinstance(each, Journey)]
+    if not journeys:
+        raise JourneyError(f"there is no journey in {place}; a journey is a module with a Journey at its top level")
+    policies = tuple(each for each in definitions if isinstance(each, Policy))
+    return Version(journeys[0], policies, journeys[1:], place if len(journeys) > 1 else "")
 
 
 def find_version(
@@ -47,7 +68,10 @@ def find_version(
         raise JourneyError(f"there is no journey in {place}; a journey is a module with a Journey at its top level")
     if not matching:
         raise JourneyError(f"{place} has no journey {name!r}; it has {names}")
-    raise JourneyError(f"{place} has several journeys: {names}; say which: {place}:{matching[0].name}")
+    raise JourneyError(
+        f"{place} has several journeys: {names}; say which: {place}:{matching[0].name}; or name two folders, to compare"
+        " all of them"
+    )
 
 
 def _definitions(place: Path) -> Iterator[Journey | Policy]:

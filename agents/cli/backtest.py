@@ -1,4 +1,4 @@
-"""`equeengage backtest`: two versions of a journey on recorded events."""
+"""`equeengage backtest`: two versions of a journey, or of all journeys, on recorded events."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,9 +32,11 @@ PEOPLE, RESULT = "How people take messages", "What comes out"
 
 def backtest(
     old: Annotated[
-        str, typer.Argument(help="A module, a JSON file, folder:name, or name@version.", show_default=False)
+        str, typer.Argument(help="A module, a JSON file, folder:name, name@version, or a folder.", show_default=False)
     ],
-    new: Annotated[str, typer.Argument(help="The version to compare it with.", show_default=False)],
+    new: Annotated[
+        str, typer.Argument(help="What to compare it with; for a folder, another folder.", show_default=False)
+    ],
     events: Annotated[
         Path, typer.Option("--events", help="A file of events, a folder of them, or a data folder.", show_default=False)
     ],
@@ -84,12 +86,15 @@ def backtest(
 ) -> None:
     """Play recorded events through two versions of a journey, and show what differs.
 
-    Both versions are folded by the code that also runs in production. Receipts are scripted; what people did stays as it
-    was recorded. Events come as NDJSON (our form, or Segment's), CSV, Parquet, or from the log of the embedded host.
+    Given two folders, all their journeys are played together, with their policies: who gets what, when everything competes
+    for the same caps. Both sides are folded by the code that also runs in production. Receipts are scripted; what people
+    did stays as it was recorded. Events come as NDJSON (our form, or Segment's), CSV, Parquet, or from the log of the
+    embedded host.
 
     Examples:
 
       equeengage backtest journeys/win_back.py win_back_v2.py --events data
+      equeengage backtest ../main/journeys journeys --events data
       equeengage backtest old.py new.py --events orders.csv --event order_placed --user-column customer --html report.html
     """
     from rich.console import Console
@@ -101,7 +106,7 @@ def backtest(
     from agents.backtest.shares import best_fold
     from agents.backtest.sources import open_source
     from agents.backtest.tables import show
-    from agents.backtest.versions import find_version
+    from agents.backtest.versions import find_sides
     from agents.cli.failure import Failed
     from agents.cli.progress import showing_progress
     from engine.backtest import World
@@ -119,11 +124,11 @@ def backtest(
         raise Failed(f"--opens, --clicks, --bounces: {error}", exit_code=2) from None
     with open_source(events, tenant, columns, check_format(format), separator) as source:
         published = source.published if source.log is not None else None
-        versions = [find_version(text, published, source.current_policy()) for text in (old, new)]
-        plan = Plan(versions[0], versions[1], world, until_at, prices)
+        sides = find_sides(old, new, published, source.current_policy())
+        plan = Plan(*sides, world, until_at, prices)
         with showing_progress() as progress:
             played = play(plan, source.recording, progress, best_fold(_workers(workers, source)))
-    find_journey = _among([version.journey for version in versions])
+    find_journey = _among([journey for side in sides for journey in side.counted])
     show(Console(), played, find_journey)
     for place, text in ((json, report_of), (html, page_of)):
         if place is not None:

@@ -279,3 +279,39 @@ def test_a_recording_without_addresses_and_a_schedule_that_nothing_plays_are_poi
     said = " ".join(capsys.readouterr().out.split())
     assert "2 messages had no address to go to" in said
     assert "weekly v1 is entered by a schedule; files don't hold its entries" in said
+
+
+ALL = """
+from engine import Cap, Exit, Journey, Policy, Send, always, days, on
+
+def journey(name, priority):
+    return Journey(
+        name=name, version=1, entry=on("visited"), reentry=always, priority=priority, start="send",
+        steps={"send": Send("email", template=name, then="end"), "end": Exit()},
+    )
+
+tips = journey("tips", 0)
+"""
+
+
+def test_two_folders_are_compared_with_all_their_journeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, events = tmp_path / "old", tmp_path / "new", tmp_path / "events.ndjson"
+    for folder, more in ((old, 'thanks = journey("thanks", -1)\n'), (new, 'offer = journey("offer", 5)\n')):
+        folder.mkdir()
+        (folder / "all.py").write_text(ALL + more + "policy = Policy(version=1, caps=(Cap(1, days(7)),))\n")
+    visited = {"name": "visited", "occurred_at": "2026-01-05T08:00:00Z", "profile": {"email": "a@example.com"}}
+    events.write_text("".join(json.dumps({**visited, "user": user, "id": f"of {user}"}) + "\n" for user in "abc"))
+    report, page = tmp_path / "report.json", tmp_path / "page.html"
+    arguments = [old, new, "--events", events, "--json", report, "--html", page]
+    assert run(["backtest", *map(str, arguments)]) == 0
+    told = json.loads(report.read_text("utf-8"))
+    assert {name: counts["messages"] for name, counts in told["old"]["by_journey"].items()} == {"thanks": 0, "tips": 3}
+    assert {name: counts["messages"] for name, counts in told["new"]["by_journey"].items()} == {"offer": 3, "tips": 0}
+    said = capsys.readouterr().out
+    assert f"{old} against {new}" in said.replace("\n", "")
+    [row] = [line.split() for line in said.splitlines() if "offer: messages" in line]
+    assert row[-3:] == ["0", "3", "new"]
+    assert "3 get as many messages, but other ones; for example a:" in said
+    assert "Messages by journey" in page.read_text("utf-8")
+    assert run(["backtest", str(old), str(new / "all.py"), "--events", str(events)]) == 1
+    assert "name two folders, to compare all of them" in capsys.readouterr().err

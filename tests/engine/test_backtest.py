@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from engine import (
+    Cap,
     Delay,
     Emit,
     Exit,
     Journey,
     JourneyError,
+    Policy,
     Send,
     Throttle,
     WaitFor,
@@ -27,7 +29,7 @@ from engine import (
     where,
 )
 from engine.backtest import DAY_MS, Backtest, Lane, Version, World
-from engine.comparison import Comparison, compare, difference_between
+from engine.comparison import Comparison, compare, difference_between, merged
 from engine.reactions import ACCEPTED_MS, DELIVERED_MS, Reactions
 from engine.simulator import SimulatedUser
 from schemas.inputs import Event
@@ -267,6 +269,58 @@ def test_a_lane_does_with_a_user_what_the_simulator_does(seed: int, drawn: list[
         user.now_ms = at
         user.give(input)
     assert [entry for entry in user.journal if entry.journey == journey.name] == told
+
+
+def greeting(name: str, entry: str, priority: int = 0) -> Journey:
+    return Journey(
+        name=name, version=1, entry=on(entry), reentry=always, priority=priority, start="send",
+        steps={"send": Send("email", template=name, then="end"), "end": Exit()},
+    )  # fmt: skip
+
+
+def several(*journeys: Journey, policy: Policy, name: str = "all of it") -> Version:
+    return Version(journeys[0], (policy,), journeys[1:], name)
+
+
+def test_journeys_that_compete_for_one_cap_are_played_together_and_each_is_counted() -> None:
+    """The newcomer takes the cap's only place where it has the higher priority; alone, it would have harmed nobody."""
+    policy = Policy(version=1, caps=(Cap(1, days(7)),))
+    tips, offer = greeting("tips", "visited"), greeting("offer", "visited", priority=5)
+    backtest = Backtest(
+        several(tips, greeting("thanks", "bought"), policy=policy),
+        several(tips, greeting("thanks", "bought"), offer, policy=policy),
+        World(profile=EMAIL),
+    )
+    for number, user in enumerate(("ada", "ben")):
+        backtest.give(user, event(f"m{number}", "visited", DAY), DAY)
+    backtest.give("cy", event("m2", "bought", DAY), DAY)
+    list(backtest.finish())
+    result = compare(backtest)
+    assert (result.old.journey, result.old.entered, result.new.entered) == ("all of it", 3, 5)
+    assert result.old.templates == {"email:tips": 2, "email:thanks": 1}
+    assert result.new.templates == {"email:offer": 2, "email:thanks": 1}
+    counts = {"entered": 2, "messages": 0, "blocked": 2, "goals": 0}
+    assert result.new.by_journey == {
+        "offer": {**counts, "messages": 2, "blocked": 0},
+        "thanks": {"entered": 1, "messages": 1, "blocked": 0, "goals": 0},
+        "tips": counts,
+    }
+    assert [(each.kind, each.users) for each in result.differences] == [("others", 2)]
+
+
+def test_parts_of_a_backtest_of_several_journeys_add_up() -> None:
+    policy = Policy(version=1, caps=(Cap(1, days(7)),))
+    side = several(greeting("tips", "visited"), greeting("offer", "visited"), policy=policy)
+
+    def part(*users: str) -> Comparison:
+        backtest = Backtest(side, side, World(profile=EMAIL))
+        backtest.notice(DAY)
+        for user in users:
+            backtest.give(user, event(f"of {user}", "visited", DAY), DAY)
+        list(backtest.finish())
+        return compare(backtest)
+
+    assert merged([part("ada"), part(), part("ben", "cy")]) == part("ada", "ben", "cy")
 
 
 @given(seeds, st.lists(seeds, min_size=1, max_size=12))
