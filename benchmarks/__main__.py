@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import backtest, embedded, handle, journeys, kafka_worker, recovery, waiting
+from benchmarks import backtest, embedded, handle, herd, journeys, kafka_worker, recovery, waiting
 from benchmarks.contenders import contest
 from benchmarks.figures import Figure, report
 
@@ -25,6 +25,7 @@ def main() -> None:
             lambda given: kafka_worker.measure(given.events, given.events // 10, given.partitions, given.repeats),
         ),
         "recovery": ("Recovery", lambda given: recovery.measure(int(given.state_gb * 1e9))),
+        "herd": ("A herd of timers on Kafka", lambda given: herd.measure(given.runs, given.partitions)),
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(parts)}, contenders; all if left out")

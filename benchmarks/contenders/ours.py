@@ -20,7 +20,7 @@ TEMPLATES = {"thanks": {"text": "Thank you."}, "thanks_gold": {"text": "Thank yo
 CHANNELS = (*topics.CHANNELS, "bench")
 
 
-class _Nothing:
+class Nothing:
     """No definitions are published yet."""
 
     def find(self, key: str) -> Definition | None:
@@ -40,7 +40,7 @@ def place(bootstrap: str, app: str, data: Path, partitions: int) -> Place:
 def activations() -> list[bytes]:
     """What stands at the head of each partition of `events`: the journey becomes active for all tenants."""
     return [
-        msgspec.json.encode(each) for each in plan(TENANTS, [journey], TEMPLATES, _Nothing(), now=BEGIN_AT).activations
+        msgspec.json.encode(each) for each in plan(TENANTS, [journey], TEMPLATES, Nothing(), now=BEGIN_AT).activations
     ]
 
 
@@ -50,7 +50,7 @@ async def prepare(place: Place) -> None:
     await topics.create(_settings(place), CHANNELS)
     producer = AIOKafkaProducer(bootstrap_servers=place.bootstrap, acks="all")
     await producer.start()
-    publication = plan(TENANTS, [journey], TEMPLATES, _Nothing(), now=BEGIN_AT)
+    publication = plan(TENANTS, [journey], TEMPLATES, Nothing(), now=BEGIN_AT)
     for record in publication.records(place.partitions):
         if record.topic != "events":
             await producer.send(topics.topic_name(_settings(place), record.topic), record.value, record.key)
