@@ -69,11 +69,11 @@ async def round_of_chaos(
         bootstrap=broker.bootstrap, prefix=name, app=f"{name}-app", partitions=PARTITIONS, replication=1,
         session_timeout_seconds=SESSION_SECONDS,
     )  # fmt: skip
-    weather = Weather(hoards=chance.random() < 0.5, is_tight=chance.random() < 0.5)
+    weather = Weather(hoards=chance.random() < 0.5, is_tight=chance.random() < 0.5) if in_turn else Weather()
     await publish(settings, write_chaos_journeys(folder / "journeys"))
     await tighten(settings, weather)
     workers = [Worker(settings, folder / f"worker-{each}") for each in range(chance.choice([2, 3]))]
-    if chance.random() < 0.5 and "standby" in Kafka.model_fields:
+    if chance.random() < 0.5:
         workers[0].options = ("--standby",)
     stopping = asyncio.Event()
     with SmallDisks() as disks, ending(*workers, ingress := Ingress(settings, folder / "ingress.log")):

@@ -48,21 +48,30 @@ class SmallDisks:
         return is_mounted
 
 
-def fill(folder: Path) -> Path:
-    """Write zeros until the disk takes no more; return the file, to be deleted."""
+@contextlib.contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """Write zeros to a small disk until it takes no more."""
     ballast = folder / "ballast"
     piece = bytes(64 << 10)
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            if file.write(piece) < len(piece):
-                break
-    return ballast
+    try:
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(piece) == len(piece):
+                pass
+        yield
+    finally:
+        ballast.unlink(missing_ok=True)
 
 
-def limit_files(pid: int, log: Path) -> None:
+@contextlib.contextmanager
+def limited(pid: int, log: Path) -> Iterator[None]:
     """Let no file of a process grow far beyond the size of its log."""
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + GROWTH_LEFT_BYTES, hard))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextlib.contextmanager

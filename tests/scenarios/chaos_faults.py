@@ -214,7 +214,7 @@ async def storm(cluster: Cluster) -> None:
 
 
 async def fill_a_disk(cluster: Cluster) -> None:
-    """The worker says that its disk is full; when there is room and it was started again, it goes on."""
+    """The worker says that its disk is full. When there is room again, it goes on by itself."""
     worker = cluster.one()
     cluster.note("disk full", worker.data.name)
     said = len(worker.said())
@@ -222,21 +222,11 @@ async def fill_a_disk(cluster: Cluster) -> None:
     is_small = cluster.disks.move(worker.data)
     worker.start()
     if await cluster.expect(lambda: bool(worker.lines("partition open", said)), "it has opened a partition"):
-        ballast = None
-        if is_small:
-            ballast = chaos_disks.fill(worker.data)
-        else:
-            chaos_disks.limit_files(worker.pid, worker.data.with_suffix(".log"))
-        try:
+        with chaos_disks.full(worker.data) if is_small else chaos_disks.limited(worker.pid, worker.log):
             reasons = ("full disk", "cannot grow", "No space left", "File too large")
             await cluster.expect(
                 lambda: any(words in worker.said()[said:] for words in reasons), "it says that its disk is full"
             )
-        finally:
-            if ballast is not None:
-                ballast.unlink(missing_ok=True)
-    await end(worker, signal.SIGTERM)
-    worker.start()
 
 
 async def make_a_folder_read_only(cluster: Cluster) -> None:

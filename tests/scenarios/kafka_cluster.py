@@ -86,7 +86,7 @@ class Program:
         self.settings = settings
         self.clock_off_seconds = 0.0  # how far its clock is off, from its next start on
         self.is_wanted = False  # it was started, and nobody has stopped it since
-        self._log = log
+        self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str, **environment_too: str) -> None:
@@ -95,7 +95,7 @@ class Program:
         variables = {**environment(self.settings), **environment_too}
         if self.clock_off_seconds:
             variables |= {"PYTHONPATH": str(CLOCK_OFF), "CLOCK_OFF_SECONDS": str(self.clock_off_seconds)}
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command(*arguments), cwd=ROOT, env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
@@ -132,7 +132,7 @@ class Program:
             self.kill()
 
     def said(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self.log.read_text(errors="replace")
 
     def lines(self, event: str, since: int = 0) -> list[dict[str, Any]]:
         """What it logged under this name, after it had said so many characters."""
