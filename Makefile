@@ -55,8 +55,8 @@ kafka: ## a Kafka broker on 127.0.0.1:9092 for development, until Ctrl-C
 	@exec $(PYTHON) deploy/kafka/broker.py
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure again what benchmarks/README.md says (minutes; leave the machine alone)
-	@exec $(BIN)/python -m benchmarks
+bench: $(INSTALLED) ## measure again what benchmarks/README.md says; FULL=1: at full size (leave the machine alone)
+	@exec $(BIN)/python -m benchmarks $(if $(FULL),--full)
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## kill, freeze and starve a cluster for ROUNDS=20 of SECONDS=60; verify it; build/chaos tells of it

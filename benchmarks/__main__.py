@@ -29,7 +29,12 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"which of {', '.join(parts)}, contenders; all if left out")
-    parser.add_argument("--repeats", type=int, default=5, help="how often each is measured; the median counts")
+    parser.add_argument(
+        "--repeats", type=int, help="how often each is measured, and the median counts; 5, contenders 3"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="contenders: four million events of a million users (hours)"
+    )
     parser.add_argument("--only", default="", help="which contenders, with commas between them; all if left out")
     parser.add_argument("--seconds", type=float, default=8, help="about how long each load lasts")
     parser.add_argument("--runs", type=int, default=1_000_000, help="how many runs wait")
@@ -38,13 +43,18 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=24, help="of the topics on Kafka")
     parser.add_argument("--state-gb", type=float, default=0.1, help="how much state is rebuilt and taken over")
     given = parser.parse_args()
+    contenders = contest.Options(
+        [each for each in given.only.split(",") if each],
+        contest.FULL_EVENTS if given.full else given.events,
+        given.repeats or 3,
+    )
+    given.repeats = given.repeats or 5
     logging.disable(logging.ERROR)  # aiokafka tells of every retry while new topics find their leaders
     if unknown := set(given.parts) - {*parts, "contenders"}:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(parts)}, contenders")
     for name in given.parts or [*parts, "contenders"]:
         if name == "contenders":
-            only = [each for each in given.only.split(",") if each]
-            contest.hold(contest.Options(only, given.events, given.repeats))
+            contest.hold(contenders)
         else:
             title, measure = parts[name]
             report(title, measure(given), RESULTS)

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aiokafka.errors import KafkaError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.contenders import cluster, latency, ours, results, run
+from benchmarks.contenders import chart, cluster, latency, ours, results, run
 from benchmarks.contenders.entrants import CONTENDERS, Contender, NotReady, Place
 from benchmarks.contenders.expected import Fold
 from benchmarks.contenders.work import BEGIN_AT, Given, events
@@ -25,6 +26,7 @@ from benchmarks.contenders.work import BEGIN_AT, Given, events
 EVENTS, FULL_EVENTS, USERS_PER_EVENT = 400_000, 4_000_000, 0.25  # in full: a million users
 PARTITIONS = 24
 FIXED_RATE, SHARES = 1_000.0, (0.5, 0.8)
+LATENCY_WITHIN_SECONDS = 180.0  # half a minute of load, and starting, warming up and checking
 # What a run may take: a minute to start and to stop, and half a millisecond an event.
 STARTS_WITHIN_SECONDS, EVENT_WITHIN_SECONDS = 60.0, 0.0005
 
@@ -54,7 +56,8 @@ def hold(options: Options) -> None:
         for contender in chosen:
             if asyncio.run(contest.measure(contender)) and contender.measures_latency and options.latency:
                 asyncio.run(contest.measure_latency(contender))
-    print(results.table(results.read()), results.latencies(results.read()), sep="\n\n")
+    print(results.show())
+    chart.draw(results.read())
 
 
 @contextmanager
@@ -91,10 +94,14 @@ class _Contest:
                 patience = STARTS_WITHIN_SECONDS + count * contender.share * EVENT_WITHIN_SECONDS
                 expected = self.expected[count].commands
                 broker = self.folder / "broker"
-                measured.append(await run.drain(contender, place, count, expected, broker, patience, tell))
-                await self._clear(place)
+                try:
+                    measured.append(await run.drain(contender, place, count, expected, broker, patience, tell))
+                finally:
+                    await self._clear(place)
         except (NotReady, run.Failed) as failure:
             reason = str(failure)
+        except KafkaError as failure:
+            reason = f"the contest's own clients had trouble with the broker: {failure}"
         done = count * (len(measured) if reason else self.options.repeats)
         self.progress.update(task, description=f"{contender.name}: {reason or 'done'}", completed=done)
         results.keep(_row(contender, count, measured, reason))
@@ -116,9 +123,12 @@ class _Contest:
 
             found: results.Row = {"load": named, "rate_per_second": round(load.rate)}
             try:
-                found |= await latency.measure(contender, place, load, tell)
-            except run.Failed as failure:
+                async with asyncio.timeout(LATENCY_WITHIN_SECONDS):
+                    found |= await latency.measure(contender, place, load, tell)
+            except (run.Failed, KafkaError) as failure:
                 found["reason"] = str(failure)
+            except TimeoutError:
+                found["reason"] = f"it took more than {LATENCY_WITHIN_SECONDS:.0f} s"
             kept.append(found)
             await self._clear(place)
             self.progress.advance(task)

@@ -11,6 +11,8 @@ from benchmarks.figures import machine
 Row = dict[str, Any]
 
 RESULTS = Path(__file__).parents[1] / "results.json"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- what the contest found -->", "<!-- until here it is written by the contest -->"
 LATENCIES = ("p50_ms", "p99_ms", "latency")  # measured apart from the rest
 PERCENTILES = ("p50_ms", "p99_ms", "p999_ms", "sent_late_p99_ms")
 COLUMNS = {
@@ -38,6 +40,18 @@ def keep(row: Row) -> None:
     RESULTS.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
+def show() -> str:
+    """Put the tables into README.md, between the two marks there, and return them."""
+    rows = read()
+    shown = f"{table(rows)}\n\n{latencies(rows)}".strip()
+    page = README.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        README.write_text(f"{before}{begin}\n\n{shown}\n\n{end}{after}")
+    return shown
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, the cheapest first; who failed stands below with the reason."""
     passed = sorted((row for row in rows if row["verified"]), key=lambda row: float(row["cpu_us_per_event"]))
@@ -45,7 +59,8 @@ def table(rows: Sequence[Row]) -> str:
     for row in passed:
         cells = [_cell(row, name) for name in COLUMNS]
         lines.append(f"| {row['contender']} ({row['mode']}) | {' | '.join(cells)} | {row['events']:,} |")
-    lines += [f"| {row['contender']} | no number: {row['reason']} |" for row in rows if not row["verified"]]
+    nothing = " |" * len(COLUMNS)
+    lines += [f"| {row['contender']}: no number, {row['reason']} |{nothing}" for row in rows if not row["verified"]]
     return "\n".join(lines)
 
 
@@ -54,8 +69,9 @@ def latencies(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         for each in row.get("latency", []) if row["verified"] else []:
+            load = each["load"] if "ev/s" in each["load"] else f"{each['load']}: {each['rate_per_second']:,} ev/s"
             figures = " | ".join(_short(each[name]) for name in PERCENTILES) if "p50_ms" in each else each["reason"]
-            lines.append(f"| {row['contender']} | {each['load']}: {each['rate_per_second']:,} ev/s | {figures} |")
+            lines.append(f"| {row['contender']} | {load} | {figures} |")
     if not lines:
         return ""
     head = ["| contender | load | p50 ms | p99 ms | p99.9 ms | sent late, p99 ms |", "|---|---|---|---|---|---|"]

@@ -130,6 +130,10 @@ async def drain(
                 tell(running.folded)
                 await asyncio.sleep(LOOKS_EVERY_SECONDS)
             running.sample(count)
+            done_at = running.samples[-1][0]
+            await asyncio.sleep(contender.settles_seconds)
+            running.check()
+            running.samples.append((done_at, cpu_seconds(running.process.pid), count))
             peak = running.peak_bytes()
             written = cluster.written_bytes(broker, place.app) - before
             samples = running.samples
