@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agents.backtest.play import Recording
 from agents.backtest.recording import Rejects
 from agents.folder import read_folder
@@ -34,7 +36,7 @@ class History:
     """One user's happenings in order, and what is known beside them. To be iterated once.
 
     `known_from_at`: the time (ms) of the first record of all, whoever's; None where there is none. `is_whole`: nothing was
-    forgotten before it. `kept`: the user's state as the host holds it after the last happening.
+    forgotten before it. `kept`: the user's state as the host holds it after the last happening, without shadows.
     """
 
     happenings: Iterable[Happening]
@@ -59,7 +61,7 @@ def from_log(log: ReadOnlyLog, tenant: str, user: str, progress: Callable[[int],
         began_at,
         first == 0,
         True,
-        None if raw is None else states.decode_user(raw),
+        None if raw is None else replace(states.decode_user(raw), shadows={}),
     )
 
 
@@ -96,7 +98,7 @@ def _happenings(
         except InvalidInput:  # the loop has put it aside, too
             continue
         match input:
-            case Activated() if record.key is None and input.tenant == tenant:
+            case Activated(kind="journey" | "policy") if record.key is None and input.tenant == tenant:
                 yield now, _definition(log.definitions, input.tenant, input.kind, input.name, input.version, input.hash)
             case Controlled() if record.key is None and input.tenant == tenant:
                 yield now, input
@@ -112,6 +114,8 @@ def _active_before(store: Store, definitions: Definitions, tenant: str, at: int)
     prefix = states.ACTIVE + f"{tenant}/".encode()
     for key, raw in store.scan(prefix, prefix[:-1] + b"0"):  # "0" follows "/"
         _, kind, name = key[1:].decode().split("/")
+        if kind == "shadow":  # which did nothing to anybody
+            continue
         for activation in states.decode_activations(raw):
             if activation.at >= at:
                 continue

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.definitions import freeze
 from engine.journey import Journey
 from engine.runtime.embedded.host import EmbeddedHost
 from engine.runtime.host import PartitionHost
 from engine.runtime.metrics import Metrics
 from engine.runtime.partition import UserPartition
 from engine.runtime.publish import plan
+from engine.runtime.shadowing import begin
 from schemas.inputs import Controlled, Event, UserInput
 from schemas.records import NewRecord
 
@@ -50,6 +52,13 @@ class Hosted:
     async def control(self, journey: str, action: Literal["pause", "resume", "stop", "retire"]) -> None:
         value = msgspec.json.encode(Controlled(TENANT, journey, action))
         await self.host.log.append([NewRecord("events", None, value, partition=n) for n in range(PARTITIONS)])
+        await self.until_folded()
+
+    async def shadow(self, journey: Journey) -> None:
+        """Let a version run as a shadow from now on."""
+        texts = {name: {"text": name} for name in journey.template_names()}
+        act = begin(self.host.definitions, TENANT, freeze(TENANT, journey, texts)[-1], self.now)
+        await self.host.log.append_atomically(act.publication.records(PARTITIONS))
         await self.until_folded()
 
     async def event(self, user: str, name: str, profile: dict[str, object] | None = None, **properties: object) -> None:

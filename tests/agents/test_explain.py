@@ -85,6 +85,20 @@ async def live(folder: Path) -> None:
         await host.event("ada", "order_placed", total=50)
 
 
+async def test_a_shadow_is_no_part_of_an_explanation(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as host:
+        await host.publish(cart)
+        await host.shadow(replace(cart, version=2, entry=on("cart_updated"), moves={"pause": "remind"}))
+        await host.event("ada", "cart_updated", items=0)
+        await host.event("ada", "cart_updated", items=2)
+        await host.wait(hours(2))
+    explanation, history = explained(tmp_path, "ada")
+    assert agrees(explanation, history) is True
+    told = [entry for moment in explanation.moments for entry in moment.journal]
+    assert told == [entry for entry in journal(tmp_path, "ada") if not entry.shadow]
+    assert [entry.version for entry in journal(tmp_path, "ada") if entry.kind == "entered"] == [2, 1]
+
+
 async def test_an_explanation_tells_the_very_journal_of_the_host_and_comes_to_its_state(tmp_path: Path) -> None:
     await live(tmp_path)
     explanation, history = explained(tmp_path, "ada")
