@@ -12,6 +12,7 @@ from engine.runtime.kafka import topics
 from engine.runtime.kafka.partition_store import FORMAT, META, STATES, TIMERS
 from engine.runtime.settings import Kafka
 from engine.runtime.store import Memory, RocksStore
+from engine.runtime.timers import TimerIndex
 from schemas.definitions import Definition
 from schemas.records import Record
 from tests.kafka.cluster import read_topic
@@ -24,14 +25,15 @@ SET_ASIDE = ("events.invalid", "dead-letters")
 class StoreContents:
     """One partition's store in a data folder: through which offset of `events` it goes, states, timers.
 
-    `unreadable` says why nothing can be told of it.
+    `timers` is None where there is no index yet: it is made before the store is used. `unreadable` says why nothing can be
+    told of it.
     """
 
     name: str
     partition: int
     through: int
     states: dict[bytes, bytes]
-    timers: list[tuple[int, bytes]]  # (due, actor), as in the index
+    timers: list[tuple[int, bytes]] | None  # (due, actor), as in the index
     unreadable: str = ""
 
 
@@ -109,7 +111,10 @@ def read_stores(data: Path) -> list[StoreContents]:
 def _read_store(path: Path, name: str) -> StoreContents:
     store = RocksStore.open(path, (STATES, TIMERS, META), FORMAT, Memory(8 << 20, 8 << 20), read_only=True)
     try:
-        timers = [(int.from_bytes(key[:8]), key[16:]) for key, _ in store.scan(TIMERS, b"", None)]
+        is_complete = TimerIndex(store, TIMERS, META).is_complete
+        timers = (
+            [(int.from_bytes(key[:8]), key[16:]) for key, _ in store.scan(TIMERS, b"", None)] if is_complete else None
+        )
         through = int(store.get(META, b"through") or b"-1")
         states = dict(store.scan(STATES, b"", None))
     finally:

@@ -273,8 +273,14 @@ def forget_a_version_in_a_store(evidence: Evidence) -> None:
 
 
 def put_off_a_timer_in_a_store(evidence: Evidence) -> None:
-    (due_at, actor), *rest = evidence.stores[0].timers
+    (due_at, actor), *rest = timers_of(evidence)
     evidence.stores[0].timers = [(due_at + HOUR, actor), *rest]
+
+
+def timers_of(evidence: Evidence) -> list[tuple[int, bytes]]:
+    timers = evidence.stores[0].timers
+    assert timers is not None
+    return timers
 
 
 def damage_a_store(evidence: Evidence) -> None:
@@ -302,11 +308,11 @@ def drop_a_state_from_a_store(evidence: Evidence) -> None:
 
 
 def drop_a_timer_from_a_store(evidence: Evidence) -> None:
-    evidence.stores[0].timers.pop()
+    timers_of(evidence).pop()
 
 
 def make_up_a_timer_in_a_store(evidence: Evidence) -> None:
-    evidence.stores[0].timers.append((1, b"shop:ada"))
+    timers_of(evidence).append((1, b"shop:ada"))
 
 
 def drop_a_delivery(evidence: Evidence) -> None:
@@ -398,6 +404,13 @@ async def test_a_store_that_is_behind_is_right_as_far_as_it_goes() -> None:
     assert verify(evidence).is_clean
     behind.through += 1
     assert not verify(evidence).is_clean
+
+
+async def test_a_store_whose_index_of_timers_is_not_made_yet_is_right() -> None:
+    """Its worker died, or lost the partition, while it recovered: whoever opens it next makes the index first."""
+    evidence = evidence_of(await shop())
+    evidence.stores[0].timers = None
+    assert verify(evidence).is_clean
 
 
 async def test_a_delivery_whose_answer_was_lost_may_have_come_twice_and_a_message_kept_back_not_at_all() -> None:
