@@ -22,6 +22,7 @@ from agents.ingress import answers, bodies, plain
 from agents.ingress.answers import SUCCESS, Answer
 from agents.ingress.counting import Counting
 from agents.ingress.overload import Admission, Share
+from agents.ingress.refusals import Refusal
 from agents.ingress.tracking import LARGEST_BODY, Tracking
 from engine.runtime import tracing
 from engine.runtime.host import Overloaded
@@ -159,12 +160,14 @@ class Doorway(asyncio.Protocol):
             self._wait(head, end)
 
     def _wait(self, head: plain.Head, begin: int) -> None:
-        """Let the body arrive."""
+        """Let the body arrive, unless it's refused whatever is in it."""
         try:
+            self._house.tracking.tenant(head.authorization)
             share = self._house.admission.enter()
-        except Overloaded:
+        except (Refusal, Overloaded):
             self._hand_over()
             return
+        self._quiet = 0
         self._arriving = head, begin + head.size, share
         self._go_on(len(self._received) - begin)
 

@@ -68,14 +68,22 @@ class Tracking:
 
     async def take(self, head: Head, body: bytes, share: Share, traceparent: str, received_at: int) -> Answer:
         """Take a request that has arrived as a whole, and say what it is answered with. Raises what `explain` explains."""
-        tenant = self._tenant(head.authorization)
+        tenant = self.tenant(head.authorization)
         submission = self._read(head.kind, body, head.content_type, tenant, traceparent, received_at)
         return await self._intake.take(submission, share, head.strict)
+
+    def tenant(self, authorization: str | None) -> str | None:
+        """Whose the request is, if its head says so. Raises a Refusal if there is no such key.
+
+        Asked before the body is read: who has no key shall not make us read one.
+        """
+        key = key_in_header(authorization)
+        return None if key is None else self._keys.tenant(key)
 
     def _handler(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             received_at = self._clock()
-            tenant = self._tenant(request.headers.get("Authorization"))
+            tenant = self.tenant(request.headers.get("Authorization"))
             with self._admission.request() as share:
                 body = await bodies.read(request, LARGEST_BODY[kind], share)
                 content_type = request.headers.get("Content-Type")
@@ -108,11 +116,6 @@ class Tracking:
 
             submission.add_only(body, read_only)
         return submission
-
-    def _tenant(self, authorization: str | None) -> str | None:
-        """Before the body is read: who has no key shall not make us read one."""
-        key = key_in_header(authorization)
-        return None if key is None else self._keys.tenant(key)
 
 
 def paths() -> dict[str, str]:

@@ -207,6 +207,13 @@ async def test_a_body_that_stops_coming_is_refused_and_leaves_nothing_behind(
     assert (admission.requests, admission.bytes) == (0, 0)
 
 
+async def test_who_has_no_key_is_told_before_the_body_is_there(port: int, admission: Admission) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(request()[:-10].replace(b"shop-key", b"no-key"))
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401")
+    assert (admission.requests, admission.bytes) == (0, 0)
+
+
 async def test_a_body_that_comes_while_there_is_no_room_is_429(
     log: RememberingLog, settings: Settings, metrics: Metrics
 ) -> None:
