@@ -76,12 +76,18 @@ def united(
 
 
 def _split(name: str, value: Any) -> Iterator[bytes]:
-    """Yield one field in as many parts as it takes; a single run is never taken apart."""
+    """Yield one field in as many parts as it takes. A run that is too large by itself leaves its oldest answers behind."""
     if not value:
         return
     encoded = _encode(User(**{name: value}))
-    if len(encoded) <= MAX_PART_BYTES or len(value) == 1:
+    if len(encoded) <= MAX_PART_BYTES:
         yield encoded
+        return
+    if len(value) == 1:
+        if name == "runs" and value[0].answers:
+            yield from _split(name, (replace(value[0], answers=dict(list(value[0].answers.items())[1:])),))
+        else:
+            yield encoded
         return
     half = len(value) // 2
     if isinstance(value, dict):

@@ -15,6 +15,7 @@ def erase(
     kafka: OnKafka = False,
 ) -> None:
     """Forget a user: profile, runs, timers and history go, and whatever comes for this id later is dropped. For good.
+    Ids that stand for the user (an anonymous id, an earlier id) are forgotten with them.
 
     A mark stays, so that the id stays forgotten. Records of the log that name the user (events, journal, commands that are
     on their way to a channel) go when their retention is over, and not before.

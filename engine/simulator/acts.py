@@ -142,6 +142,31 @@ class Erases:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """Something happens to an anonymous id, which may turn out to be the user's, or be it already."""
+
+    device: str
+    act: Act
+
+    def do(self, user: SimulatedUser) -> None:
+        self.act.do(_device(user, self.device))
+
+
+@dataclass(frozen=True)
+class LogsIn:
+    """The user logs in on a device."""
+
+    device: str
+
+    def do(self, user: SimulatedUser) -> None:
+        _device(user, self.device).becomes(user)
+
+
+def _device(user: SimulatedUser, name: str) -> SimulatedUser:
+    return user.simulation.people.get(f"anon:{name}") or user.visitor(f"anon:{name}")
+
+
+@dataclass(frozen=True)
 class History:
     """One life: when it begins, who the user is, and what happens."""
 

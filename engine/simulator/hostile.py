@@ -10,7 +10,8 @@
 What is drawn is made for the definitions it is drawn for: their events and attributes with values on either side of each
 comparison, waits that end in the very millisecond of a timeout, before and after it. In between come duplicates, events
 that are late or from the future, outages in which wake-ups are lost, wake-ups too many, receipts in any order, changes of the
-time zone and of consent, huge and odd payloads, pauses, new versions, erasure; and lives begin before the clocks change.
+time zone and of consent, huge and odd payloads, logins on devices with a past, pauses, new versions, erasure; and lives begin
+before the clocks change.
 
 Needs Hypothesis: pip install 'equeengage[testing]'.
 """
@@ -37,6 +38,8 @@ from engine.simulator.acts import (
     Happens,
     Hears,
     History,
+    LogsIn,
+    OnDevice,
     Publishes,
     Repeats,
     Resumes,
@@ -66,6 +69,7 @@ BEGINNINGS = tuple(
         ("2026-12-31", "23"),
     ]
 )
+DEVICES = ("phone", "desk")
 OUTAGES = (timedelta(minutes=5), timedelta(hours=3), timedelta(hours=25), timedelta(days=8))
 LATE = (timedelta(minutes=1), timedelta(hours=30), timedelta(days=4), timedelta(days=-2))
 STATUSES: tuple[ReceiptStatus, ...] = (*get_args(ReceiptStatus), "accepted", "delivered", "opened", "opened", "clicked")
@@ -76,15 +80,17 @@ def histories(
     later: Sequence[Journey | Policy] = (),
     erasure: bool = True,
     operators: bool = True,
+    logins: bool = True,
     most: int = MOST_ACTS,
 ) -> st.SearchStrategy[History]:
     """Return a strategy of lives in which these definitions have a part.
 
     later: versions and policies that are published on the way. erasure: whether users ask to be forgotten. operators:
-    whether journeys are paused, resumed, stopped and retired, and suspended runs resumed. most: acts in a life.
+    whether journeys are paused, resumed, stopped and retired, and suspended runs resumed. logins: whether there are devices
+    that turn out to be the user's. most: acts in a life.
     """
     vocabulary = Vocabulary([*definitions, *later], BEGINNINGS[0])
-    acts = st.one_of(_acts(vocabulary, later, erasure, operators))
+    acts = st.one_of(_acts(vocabulary, later, erasure, operators, logins))
     short, long = st.lists(acts, max_size=most // 3), st.lists(acts, min_size=most // 3, max_size=most)
     return st.builds(History, st.sampled_from(BEGINNINGS), profiles(vocabulary), st.one_of(short, long).map(tuple))
 
@@ -102,7 +108,7 @@ def profiles(vocabulary: Vocabulary) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _acts(
-    vocabulary: Vocabulary, later: Sequence[Journey | Policy], erasure: bool, operators: bool
+    vocabulary: Vocabulary, later: Sequence[Journey | Policy], erasure: bool, operators: bool, logins: bool
 ) -> list[st.SearchStrategy[Act]]:
     events = st.sampled_from(["unheard", *vocabulary.events])
     properties = _values(vocabulary.properties)
@@ -131,6 +137,9 @@ def _acts(
         st.builds(Enters, names, properties),
         st.sampled_from([Wakes(), Resumes()]),
     ]  # fmt: skip
+    if logins:
+        devices = st.sampled_from(DEVICES)
+        acts += [st.builds(OnDevice, devices, st.one_of(happens, happens, hears)), st.builds(LogsIn, devices)]
     if operators:
         actions = st.sampled_from(["resume", "resume", "resume", "pause", "pause", "retire", "stop"])
         acts.append(st.builds(Controls, names, actions))

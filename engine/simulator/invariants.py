@@ -42,10 +42,12 @@ def check(*users: SimulatedUser) -> None:
 
 
 def nothing_happens_twice(user: SimulatedUser) -> None:
-    """No message has the id of another; a run begins, ends and reaches its goal once; one is live per journey and key."""
-    _once(user, "was sent", [message.id for message in user.messages])
+    """No message has the id of another; a run begins, ends and reaches its goal once, whoever had it; one is live per
+    journey and key."""
+    ids = _ids_of(user)
+    _once(user, "was sent", [message.id for each in ids for message in each.messages])
     for kind in ("entered", "exited", "goal"):
-        _once(user, kind, [entry.run for entry in user.journal if entry.kind == kind])
+        _once(user, kind, [entry.run for each in ids for entry in each.journal if entry.kind == kind])
     live: dict[tuple[str, str | None], str] = {}
     for entry in user.journal:
         if entry.kind == "entered":
@@ -150,10 +152,14 @@ def _stay_is_right(user: SimulatedUser, before: JournalEntry, after: JournalEntr
 
 
 def no_run_is_lost(user: SimulatedUser) -> None:
-    """Every run that began is live or has ended, and one that is live can go on: by a timer, a quota or an operator."""
-    entered = Counter(entry.run for entry in user.journal if entry.kind == "entered")
-    accounted = Counter(entry.run for entry in user.journal if entry.kind == "exited")
-    accounted.update(run.id for run in user.runs)
+    """Every run that began is live or has ended, and one that is live can go on: by a timer, a quota or an operator.
+
+    It may have begun under another id that turned out to be the user's.
+    """
+    ids = _ids_of(user)
+    entered = Counter(entry.run for each in ids for entry in each.journal if entry.kind == "entered")
+    accounted = Counter(entry.run for each in ids for entry in each.journal if entry.kind == "exited")
+    accounted.update(run.id for each in ids for run in each.runs)
     _must(
         user,
         entered == accounted,
@@ -206,6 +212,22 @@ def budgets_hold(users: Sequence[SimulatedUser]) -> None:
             assert count <= budget.per_day, (
                 f"{count} {budget.channel} were sent on {day}; the budget is {budget.per_day}"
             )
+
+
+def _ids_of(user: SimulatedUser) -> list[SimulatedUser]:
+    """Return the user, and whoever else of the simulation turned out to be the same person."""
+    found: dict[str, SimulatedUser] = {}
+    following = [user]
+    while following:
+        each = following.pop()
+        if each.user_id in found:
+            continue
+        found[each.user_id] = each
+        for entry in each.journal:
+            if entry.kind in ("linked", "absorbed"):
+                other = entry.detail["user" if entry.kind == "linked" else "alias"]
+                following.append(user.simulation.people[other])
+    return list(found.values())
 
 
 def _promotional(user: SimulatedUser) -> list[tuple[Message, Policy]]:

@@ -11,7 +11,20 @@ from msgspec.structs import replace as changed
 
 from engine import Budget, Cap, Delay, Exit, Journey, Policy, Send, always, days, hours, on
 from engine.simulator import Simulate, SimulatedUser
-from engine.simulator.acts import Controls, Enters, Erases, Happens, Hears, History, Repeats, Sleeps, Waits, Wakes
+from engine.simulator.acts import (
+    Controls,
+    Enters,
+    Erases,
+    Happens,
+    Hears,
+    History,
+    LogsIn,
+    OnDevice,
+    Repeats,
+    Sleeps,
+    Waits,
+    Wakes,
+)
 from engine.simulator.hostile import histories
 from engine.simulator.invariants import check
 from journeys.cart_abandonment import journey as carts
@@ -30,7 +43,8 @@ LETTER = Journey(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(histories(*EXAMPLES, later=[replace(carts, version=carts.version + 1), replace(CAPPED, version=2)]))
 def test_the_examples_stand_whatever_happens_to_a_user(history: History) -> None:
-    check(history.play(*EXAMPLES, settle=days(60)))
+    user = history.play(*EXAMPLES, settle=days(60))
+    check(*user.simulation.people.values())
 
 
 def test_what_is_hostile_does_come_and_messages_come_about_for_it_to_be_hostile_to() -> None:
@@ -45,18 +59,18 @@ def test_what_is_hostile_does_come_and_messages_come_about_for_it_to_be_hostile_
         sent += len(history.play(*EXAMPLES, settle=days(30)).messages)
 
     live()
-    assert kinds >= {Happens, Hears, Repeats, Sleeps, Waits, Wakes, Enters, Controls, Erases}
+    assert kinds >= {Happens, Hears, Repeats, Sleeps, Waits, Wakes, Enters, Controls, Erases, OnDevice, LogsIn}
     assert sent >= 20
 
 
 def test_who_is_asked_not_to_is_left_alone() -> None:
-    drawn = histories(LETTER, erasure=False, operators=False, most=6)
+    drawn = histories(LETTER, erasure=False, operators=False, logins=False, most=6)
 
     @settings(max_examples=50)
     @given(drawn)
     def no_erasure(history: History) -> None:
         assert len(history.acts) <= 6
-        assert not any(isinstance(act, Erases) for act in history.acts)
+        assert not any(isinstance(act, Erases | Controls | OnDevice | LogsIn) for act in history.acts)
 
     no_erasure()
 
@@ -76,6 +90,14 @@ def twice(user: SimulatedUser) -> None:
 def early(user: SimulatedUser) -> None:
     at = next(index for index, entry in enumerate(user.journal) if (entry.kind, entry.step) == ("step", "send"))
     user.journal[at] = changed(user.journal[at], at=user.journal[at].at - 1)
+
+
+def lost_in_a_merge(user: SimulatedUser) -> None:
+    visitor = user.visitor()
+    visitor.event("go")
+    visitor.becomes(user)
+    check(user, visitor)
+    user.state = changed(user.state, runs=())
 
 
 def lost(user: SimulatedUser) -> None:
@@ -102,6 +124,7 @@ def refused(user: SimulatedUser) -> None:
         (twice, "was sent more than once"),
         (early, "stayed 3599999 ms at 'pause': wait 1 hour"),
         (lost, "began and not accounted for"),
+        (lost_in_a_merge, "began and not accounted for"),
         (after_the_end, "had ended: step pause"),
         (over_the_cap, "beyond the cap of at most 1 email within 1 day"),
         (refused, "without consent"),

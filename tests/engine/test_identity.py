@@ -68,6 +68,13 @@ def test_a_large_state_is_handed_over_in_parts_and_nothing_of_it_is_missing() ->
     assert (after.has_older, ended) == (True, [])
 
 
+def test_a_run_that_is_too_large_by_itself_leaves_its_oldest_answers_behind() -> None:
+    after, _, ended = with_all(User(), b"", User(runs=(a_run(1, weight=40), a_run(2))))
+    assert [run.id for run in after.runs] == [a_run(1).id, a_run(2).id]
+    assert 10 < len(after.runs[0].answers) < 40 and "a39" in after.runs[0].answers
+    assert ended == []
+
+
 def test_a_small_state_is_one_part() -> None:
     assert len(portions(User(), b"")) == len(portions(User(profile={"a": 1}, runs=(a_run(1),)), ids(0, 60))) == 1
 
