@@ -63,6 +63,26 @@ def stop(name: Name, tenant: Tenant = "default", data: Data = None, kafka: OnKaf
     act(lambda published, now: end(published, tenant, name, now), data, kafka)
 
 
+def list_shadows(tenant: Tenant = "default", data: Data = None, kafka: OnKafka = False) -> None:
+    """List the shadows that run: of which journey, which version, since when.
+
+    Examples:
+
+      equeengage shadow list
+    """
+    from agents.cli.looking import looking
+    from engine.runtime.publish import shown
+    from engine.runtime.shadowing import running
+
+    settings = load_settings(data=data)
+    with looking(settings, is_on_kafka(settings, kafka)) as sight:
+        found = list(running(sight.definitions, tenant))
+    for name, standing in found:
+        typer.echo(f"{name} v{standing.version} runs as a shadow since {shown(standing.since_at)}")
+    if not found:
+        typer.echo(f"no shadow runs for the tenant {tenant!r}")
+
+
 def report(
     name: Name,
     tenant: Tenant = "default",

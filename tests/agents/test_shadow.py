@@ -99,11 +99,13 @@ def test_a_shadow_that_was_changed_is_started_again_and_its_number_is_free_to_pu
     assert "beside v1, instead of its shadow v2" in shadow("start", place, "--data", data)
     listed = equeengage("journey", "list", "--data", data).stdout
     assert "v2" not in listed
+    assert shadow("list", "--data", data).startswith("trial v2 runs as a shadow since 20")
     published = equeengage("publish", "--journeys", place.parent, "--data", data).stdout
     assert "trial v2 replaces v1" in published
     assert "beside v2" in shadow("start", "trial@1", "--data", data)
     assert "has ended" in shadow("stop", "trial", "--data", data)
     assert "has ended already" in shadow("stop", "trial", "--data", data)
+    assert shadow("list", "--data", data) == "no shadow runs for the tenant 'default'\n"
 
 
 def test_what_can_not_be_a_shadow_is_refused_in_a_line_that_says_what_to_do(tmp_path: Path, journeys: Path) -> None:
