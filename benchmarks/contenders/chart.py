@@ -27,7 +27,7 @@ def _picture(rows: Sequence[Row]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
         '<text x="10" y="20" font-weight="bold">CPU per event, microseconds (logarithmic; less is better)</text>',
-        '<text x="10" y="36" font-size="11" fill="#555">bar: whole run; line: its range; white mark: second half alone</text>',
+        '<text x="10" y="36" font-size="11" fill="#555">bar: whole run; line: its range; dark mark: second half alone</text>',
     ]
     for tick in TICKS:
         x = _x(tick)
@@ -48,9 +48,8 @@ def _bar(row: Row, y: int) -> list[str]:
         f'<text x="{max(_x(median), _x(high)) + 6:.0f}" y="{middle + 4}">{median:,.1f}</text>',
     ]
     if warm := row.get("cpu_us_per_event_warm"):
-        parts.append(
-            f'<line x1="{_x(warm)}" y1="{y + 2}" x2="{_x(warm)}" y2="{y + BAR - 2}" stroke="#fff" stroke-width="3"/>'
-        )
+        x, looks = _x(warm), 'stroke="#111" stroke-width="2" stroke-dasharray="3 2"'
+        parts.append(f'<line x1="{x}" y1="{y + 2}" x2="{x}" y2="{y + BAR - 2}" {looks}/>')
     return parts
 
 
