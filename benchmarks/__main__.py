@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.folder import read_folder
-from benchmarks import backtest, embedded, handle, herd, journeys, kafka_worker, recovery, waiting
+from benchmarks import backtest, embedded, handle, herd, journeys, recovery, waiting
 from benchmarks.contenders import contest
 from benchmarks.figures import Figure, report
 
@@ -20,10 +20,6 @@ def main() -> None:
         "embedded": ("Embedded, HTTP to command", lambda given: embedded.measure(given.seconds, given.repeats)),
         "waiting": ("Waiting runs", lambda given: waiting.measure(given.runs)),
         "backtest": ("Backtest", lambda given: backtest.measure(given.recorded)),
-        "kafka": (
-            "Kafka worker",
-            lambda given: kafka_worker.measure(given.events, given.events // 10, given.partitions, given.repeats),
-        ),
         "recovery": ("Recovery", lambda given: recovery.measure(int(given.state_gb * 1e9))),
         "herd": ("A herd of timers on Kafka", lambda given: herd.measure(given.runs, given.partitions)),
     }

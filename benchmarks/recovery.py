@@ -28,8 +28,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks.contenders.cluster import running
+from benchmarks.contenders.ours import Nothing
 from benchmarks.figures import Figure, cpu_seconds
-from benchmarks.kafka_worker import _Nothing
 from engine import Exit, Journey, Send, always, on
 from engine.actor import NOBODY, handle
 from engine.catalog import Catalog
@@ -219,7 +219,7 @@ async def _prepare(settings: Kafka, users: int) -> None:
     """Make the topics, publish the journey, and put the states of the users into the changelog, as a worker would."""
     await topics.create(settings)
     log = KafkaLog(settings)
-    publication = plan([TENANT], [JOURNEY], {"pong": {"text": "Pong"}}, _Nothing())
+    publication = plan([TENANT], [JOURNEY], {"pong": {"text": "Pong"}}, Nothing())
     await log.append_atomically(publication.records(settings.partitions))
     filler = {f"attribute_{number}": "of a person" for number in range(10)}
     identified = Event("identified", "identify", 1, {}, {"email": "somebody@example.com", **filler})
