@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from engine.catalog import Catalog, Shadow, schedule_of
 from engine.policy import with_contact
-from engine.profiles import merged
+from engine.profiles import encoded_size, merged
 from engine.steps.sends import CALL_CHANNEL
 from engine.turn import Turn
 from schemas.inputs import Asked, Entered, Event, Granted, Input, Receipt, Resumed, UserInput, WakeUp
@@ -37,6 +37,9 @@ from schemas.state import Contact, Shade, User
 
 MAX_SHADOWS = 4  # of a tenant at once: each is one fold more for whoever it concerns
 MAX_PAIRS = 16  # per user: messages that may still be heard of
+MAX_SHADE_BYTES = (
+    131_072  # of one user in one shadow, encoded: twice the largest profile; it is part of the user's record
+)
 MAX_GIVEN_BACK = 64  # inputs that one input may lead to; more is a loop of emits
 GIVEN_BY_A_RUN = re.compile(r"([a-z][a-z0-9_]*)\.[0-9]+\.[a-z2-7]{16}:[0-9]+\Z")  # the id of what a step gives its user
 
@@ -71,15 +74,22 @@ def run_beside(catalog: Catalog, tenant: str, user_id: str, done: Done) -> tuple
         if not shade.failed:
             try:
                 folding = _Folding(catalog, lane, tenant, user_id, shadow, done)
-                shade = folding.fold(shade)
+                shade = _bounded(folding.fold(shade))
                 journal += folding.journal
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"[:500]
-                shade = replace(shade, runs=(), goals=(), failed=reason)
+                shade = Shade(shade.version, shade.began_at, failed=reason)
                 journal.append(_gave_up(tenant, user_id, shadow, done.now, reason))
         if shade != _take_over(after, shadow, lane, tenant):
             shades[name] = shade
     return (after if after.shadows == shades else replace(after, shadows=shades)), journal
+
+
+def _bounded(shade: Shade) -> Shade:
+    size = encoded_size(shade)
+    if size is None or size > MAX_SHADE_BYTES:
+        raise OverflowError(f"what the shadow keeps of this user takes {size} bytes; {MAX_SHADE_BYTES} is the limit")
+    return shade
 
 
 def _concerns(name: str, lane: Catalog, tenant: str, done: Done) -> bool:
