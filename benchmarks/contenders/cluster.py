@@ -37,8 +37,9 @@ def running(folder: Path) -> Iterator[str]:
     options = ["--port", "0", "--data", str(folder / "data"), "--heap", "1g", "--end-with-parent"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, str(STARTER), *options], stdout=out, stderr=out, stdin=subprocess.DEVNULL
-        )
+            [sys.executable, str(STARTER), *options], stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C ends the contest, and that the broker, last
+        )  # fmt: skip
     try:
         yield _address(process, log)
     finally:

@@ -100,8 +100,9 @@ class _Contest:
                     await self._clear(place)
         except (NotReady, run.Failed) as failure:
             reason = str(failure)
-        except KafkaError as failure:
-            reason = f"the contest's own clients had trouble with the broker: {failure}"
+        except KafkaError as failure:  # not the contender's: what is kept of it stays
+            self.progress.update(task, description=f"{contender.name}: the contest has lost the broker: {failure}")
+            return False
         done = count * (len(measured) if reason else self.options.repeats)
         self.progress.update(task, description=f"{contender.name}: {reason or 'done'}", completed=done)
         results.keep(_row(contender, count, measured, reason))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import signal
 import socket
 import time
@@ -63,6 +64,7 @@ async def started(contender: Contender, place: Place) -> AsyncIterator[Running]:
         process = await asyncio.create_subprocess_exec(
             *command, env=dict(settings), cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stderr=out,
             stdout=asyncio.subprocess.DEVNULL if contender.ours else asyncio.subprocess.PIPE,
+            preexec_fn=_end_with_parent, start_new_session=True,
         )  # fmt: skip
     running = Running(process, log)
     listening = asyncio.ensure_future(_ask(running, port) if contender.ours else _listen(running))
@@ -78,6 +80,11 @@ async def started(contender: Contender, place: Place) -> AsyncIterator[Running]:
             await process.wait()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when the contest dies (PR_SET_PDEATHSIG, 1), however it does: Ctrl-C reaches the contest only."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
 async def _listen(running: Running) -> None:
