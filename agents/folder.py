@@ -20,9 +20,10 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from engine.definitions import explain, load, load_policy
+from engine.definitions import load, load_policy
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.mistakes import explain
 from engine.policy import Policy
 
 SUFFIXES = {".subject.txt": "subject", ".html": "html", ".txt": "text", ".json": "json"}  # the longest match first
@@ -93,7 +94,7 @@ def run_module(file: Path) -> ModuleType:
     except JourneyError as error:
         raise JourneyError(f"{file}{_line(error, place)}: {error}") from None
     except ValidationError as error:
-        raise JourneyError(f"{file}{_line(error, place)}: {error.title}: {explain(error)}") from None
+        raise JourneyError(f"{file}{_line(error, place)}: {explain(error)}") from None
     except SyntaxError as error:
         raise JourneyError(f"{error.filename or file}:{error.lineno}: {error.msg}") from None
     except (Exception, SystemExit) as error:

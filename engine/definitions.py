@@ -7,7 +7,6 @@ it was published. Templates are definitions of their own, under the first 12 hex
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import JourneyError
 from engine.journey import Journey
+from engine.mistakes import explain
 from engine.policy import Policy
 from schemas.definitions import Definition
 
@@ -107,13 +107,6 @@ def load_policy(body: bytes | str) -> Policy:
         return _POLICY.validate_json(body)
     except ValidationError as error:
         raise JourneyError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """Say the first thing that is wrong, and where, in one line."""
-    first: Any = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def _definition(tenant: str, kind: str, name: str, version: int, body: bytes) -> Definition:

@@ -130,7 +130,7 @@ def test_a_journey_that_is_refused_names_file_line_and_step(folder: Path, write:
 
 def test_a_field_that_is_wrong_names_file_line_and_field(folder: Path, write: Write) -> None:
     file = write("cart.py", module("cart").replace("version=1", "version=0"))
-    assert refusal(folder) == f"{file}:4: Journey: version: Input should be greater than or equal to 1"
+    assert refusal(folder) == f"{file}:4: Journey: `version` is 0; it should be greater than or equal to 1"
 
 
 def test_any_other_error_names_file_line_and_kind(folder: Path, write: Write) -> None:
@@ -156,7 +156,7 @@ def test_a_json_journey_that_is_wrong_names_file_and_place(folder: Path, write: 
     file = write("cart.json", '{"name": "cart",\n "version": }')
     assert refusal(folder) == f"{file}: Invalid JSON: expected value at line 2 column 13"
     write("cart.json", '{"name": "cart", "version": 1}')
-    assert refusal(folder) == f"{file}: steps: Field required"
+    assert refusal(folder) == f"{file}: Journey: `steps` is missing; it is a table of named steps"
 
 
 def test_two_journeys_of_one_name_are_refused_and_both_files_named(folder: Path, write: Write) -> None:
@@ -203,4 +203,4 @@ def test_a_policy_that_is_wrong_names_file_and_place(folder: Path, write: Write)
     assert refusal(folder).startswith(f"{file}: 'Mars/Olympus' is not a time zone")
     file.unlink()
     file = write("rules.py", "from engine import Policy\npolicy = Policy(version=1, holdout=101)\n")
-    assert refusal(folder) == f"{file}:2: Policy: holdout: Input should be less than or equal to 100"
+    assert refusal(folder) == f"{file}:2: Policy: `holdout` is 101; it should be less than or equal to 100"

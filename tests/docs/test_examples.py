@@ -56,7 +56,7 @@ def told(error: Exception) -> str:
     """Return an error as the page writes it."""
     from pydantic import ValidationError
 
-    from engine.definitions import explain
+    from engine.mistakes import explain
 
     text = explain(error) if isinstance(error, ValidationError) else str(error)
     return " ".join(f"{type(error).__name__}: {text}".split())
