@@ -220,6 +220,11 @@ class Load:
         acts: list[tuple[str, bytes | Event]] = [
             (user, Event(f"{user}-s", "signed_up", now, {}, {"email": f"{user}@shop.test"}))
         ]
+        if self._chance.random() < 0.3:  # on a device on which somebody has looked around
+            device = f"{user}.device"
+            acts.insert(0, (device, Event(f"{device}-0", "pinged", now)))
+            acts.append((user, Event(f"{user}-i", "identify", now, aliases=(device,))))
+            acts.append((device, Event(f"{device}-1", "pinged", now)))
         for turn in range(self._chance.randrange(4)):
             name = self._chance.choice(["pinged", "pinged", "answered"])
             acts.append((f"u{max(0, number - self._chance.randrange(30))}", Event(f"{user}-{turn}", name, now)))

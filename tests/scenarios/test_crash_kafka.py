@@ -7,6 +7,7 @@ of `events` alone, see `expectation.py`.
 import asyncio
 import shutil
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -126,8 +127,11 @@ def check(load: Load, outcome: Outcome) -> None:
     """Nothing is lost, nothing is doubled, and every state is what it must be."""
     expectation = outcome.expectation
     assert len(load.events) > 100, "too little was sent for this test to mean anything"
-    logged = {msgspec.json.decode(value)["id"] for value in _event_values(outcome)}
-    assert logged >= load.events.keys()
+    logged = {event["id"]: event["name"] for event in map(msgspec.json.decode, _event_values(outcome))}
+    assert logged.keys() >= load.events.keys()
+    entered = Counter(entry.cause for entry in outcome.journal if entry.kind == "entered" and entry.journey == "pulse")
+    assert entered == Counter(f"event pinged #{id}" for id, name in logged.items() if name == "pinged")
+    assert any(entry.kind == "absorbed" for entry in outcome.journal), "nobody has logged in on a device"
     assert outcome.messages == expectation.messages
     assert set(expectation.message_ids().values()) == {1}
     assert {(message.user, message.template.partition("@")[0]): 1 for message in outcome.messages} == outcome.described
