@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.runtime.host import Batch
+from engine.runtime.states import USER, check_format
 from engine.runtime.store import Keyspace, Memory, RocksStore, Write
 from engine.runtime.timers import TimerIndex
 from schemas.records import Record
@@ -19,7 +20,7 @@ FORMAT = "kafka partition 1"
 STATES, TIMERS, META = "states", "timers", "meta"
 SOURCE = b"\0source"  # in the changelog, where no state's key begins with a NUL
 _THROUGH, _CHANGELOG, _WRITTEN_AT, _IDENTITY = b"through", b"changelog", b"written_at", b"identity"
-USER, AFTER_USERS = b"u", b"v"  # see engine/runtime/states.py
+AFTER_USERS = b"v"
 
 
 class PartitionStore:
@@ -73,7 +74,8 @@ class PartitionStore:
         """Take over what was read from the changelog.
 
         How long the store may be away counts from when the reading began, or from when it was last up to date: what it
-        reads now was written long ago, and deletions after it may be forgotten.
+        reads now was written long ago, and deletions after it may be forgotten. Raises PartitionStopped for states of a format
+        that this version doesn't know: nothing of these records is taken over then.
         """
         through = self.through
         latest: dict[bytes, bytes | None] = {}
@@ -82,6 +84,8 @@ class PartitionStore:
             if record.key == SOURCE:
                 through = int(record.value or b"-1")
             else:
+                if self._has_timers and record.value and record.key.startswith(USER):
+                    check_format(record.value)
                 latest[record.key] = record.value
         writes: list[Write] = [(STATES, key, value) for key, value in latest.items()]
         if self._has_timers and self.timers.is_complete:

@@ -32,8 +32,10 @@ TRANSACTION_TIMEOUT_SECONDS = 10
 ABORTS_WITHIN_SECONDS = 5.0
 SMALLEST_BATCH_BYTES = 1024
 # What aiokafka waits while the broker still ends the last transaction. With its 100 ms the p99 of a transaction is 127 ms,
-# with 10 it is 30. (Only here: it is also how often a client knocks at a broker that is down.)
+# with 10 it is 30. It is also how often it knocks at a broker that is down, once for each partition: 500 times a second
+# took the core that the broker needed to come back. So after a second it knocks less often.
 RETRY_BACKOFF_MS = 10
+KNOCKS_SELDOM_AFTER_SECONDS, SELDOM_BACKOFF_MS = 1.0, 500
 TELLS_OF_WAITING_EVERY_SECONDS = 30.0  # three times what a transaction may be open
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +68,9 @@ class TransactionalWriter:
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
         starting = asyncio.ensure_future(producer.start())
+        patience = asyncio.get_running_loop().call_later(
+            KNOCKS_SELDOM_AFTER_SECONDS, _retry_after, producer, SELDOM_BACKOFF_MS
+        )
         try:
             began = time.monotonic()
             while not (await asyncio.wait({starting}, timeout=TELLS_OF_WAITING_EVERY_SECONDS))[0]:
@@ -80,6 +85,9 @@ class TransactionalWriter:
             await asyncio.gather(starting, return_exceptions=True)
             await producer.stop()
             raise
+        finally:
+            patience.cancel()
+        _retry_after(producer, RETRY_BACKOFF_MS)
         self._producer = producer
 
     async def write(self, contents: Mapping[Place, list[Content]]) -> dict[Place, int]:
@@ -110,6 +118,9 @@ class TransactionalWriter:
         assert producer is not None, "fence first"
         await producer.begin_transaction()
         sent: list[tuple[Place, int, asyncio.Future[Any]]] = []
+        patience = asyncio.get_running_loop().call_later(
+            KNOCKS_SELDOM_AFTER_SECONDS, _retry_after, producer, SELDOM_BACKOFF_MS
+        )
         try:
             for place, records in contents.items():
                 topic, partition = place
@@ -125,6 +136,9 @@ class TransactionalWriter:
         except BaseException:
             await asyncio.shield(self._abort(producer, [future for _, _, future in sent]))
             raise
+        finally:
+            patience.cancel()
+        _retry_after(producer, RETRY_BACKOFF_MS)
         return last
 
     async def _abort(self, producer: AIOKafkaProducer, sent: list[asyncio.Future[Any]]) -> None:
@@ -134,6 +148,10 @@ class TransactionalWriter:
         if sent:
             await asyncio.wait(sent, timeout=ABORTS_WITHIN_SECONDS)
         clients.hush(producer, sent)
+
+
+def _retry_after(producer: AIOKafkaProducer, milliseconds: int) -> None:
+    producer._sender._retry_backoff = milliseconds / 1000  # read anew for each try
 
 
 def batches(producer: AIOKafkaProducer, records: Iterable[Content]) -> Iterator[Any]:
