@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
+from agents.cli.program import run
 from agents.demo.mailbox import Mailbox
 from tests.agents.command import equeengage, serving
 from tests.agents.trial import IDENTIFY, TRIAL, post, write_journey
@@ -44,7 +46,7 @@ def shadow(*arguments: object, **settings: Any) -> str:
 
 
 async def test_a_version_runs_beside_a_server_and_nobody_gets_a_mail_of_it(
-    tmp_path: Path, journeys: Path, mailbox: tuple[Mailbox, str]
+    tmp_path: Path, journeys: Path, mailbox: tuple[Mailbox, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     box, smtp_url = mailbox
     data = tmp_path / "data"
@@ -60,7 +62,8 @@ async def test_a_version_runs_beside_a_server_and_nobody_gets_a_mail_of_it(
             await post(session, server.url, IDENTIFY, TRIAL, BOB)
 
             def reported() -> dict[str, Any]:
-                found: dict[str, Any] = json.loads(shadow("report", "trial", "--json", "--data", data))
+                assert run(["shadow", "report", "trial", "--json", "--data", str(data)]) == 0
+                found: dict[str, Any] = json.loads(capsys.readouterr().out)
                 return found
 
             await until(lambda: reported()["shadow"]["exits"] == {"done": 2}, "the shadow's runs")
@@ -88,34 +91,43 @@ async def test_a_version_runs_beside_a_server_and_nobody_gets_a_mail_of_it(
 
 
 def test_a_shadow_that_was_changed_is_started_again_and_its_number_is_free_to_publish(
-    tmp_path: Path, journeys: Path
+    tmp_path: Path, journeys: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
     place = write_shadow(journeys)
-    equeengage("publish", "--journeys", journeys, "--data", data)
-    assert "beside v1; nothing of it is sent" in shadow("start", place, "--data", data)
-    assert "runs as a shadow already, since" in shadow("start", place, "--data", data)
+
+    def said(*arguments: object) -> str:
+        assert run([*map(str, arguments), "--data", str(data)]) == 0
+        return capsys.readouterr().out
+
+    said("publish", "--journeys", journeys)
+    assert "beside v1; nothing of it is sent" in said("shadow", "start", place)
+    assert "runs as a shadow already, since" in said("shadow", "start", place)
     place.write_text(place.read_text().replace("seconds(1)", "seconds(2)"))
-    assert "beside v1, instead of its shadow v2" in shadow("start", place, "--data", data)
-    listed = equeengage("journey", "list", "--data", data).stdout
+    assert "beside v1, instead of its shadow v2" in said("shadow", "start", place)
+    listed = said("journey", "list")
     assert "v2" not in listed
-    assert shadow("list", "--data", data).startswith("trial v2 runs as a shadow since 20")
-    published = equeengage("publish", "--journeys", place.parent, "--data", data).stdout
+    assert said("shadow", "list").startswith("trial v2 runs as a shadow since 20")
+    published = said("publish", "--journeys", place.parent)
     assert "trial v2 replaces v1" in published
-    assert "beside v2" in shadow("start", "trial@1", "--data", data)
-    assert "has ended" in shadow("stop", "trial", "--data", data)
-    assert "has ended already" in shadow("stop", "trial", "--data", data)
-    assert shadow("list", "--data", data) == "no shadow runs for the tenant 'default'\n"
+    assert "beside v2" in said("shadow", "start", "trial@1")
+    assert "has ended" in said("shadow", "stop", "trial")
+    assert "has ended already" in said("shadow", "stop", "trial")
+    assert said("shadow", "list") == "no shadow runs for the tenant 'default'\n"
 
 
-def test_what_can_not_be_a_shadow_is_refused_in_a_line_that_says_what_to_do(tmp_path: Path, journeys: Path) -> None:
+def test_what_can_not_be_a_shadow_is_refused_in_a_line_that_says_what_to_do(
+    tmp_path: Path, journeys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "data"
-    equeengage("publish", "--journeys", journeys, "--data", data)
+    assert run(["publish", "--journeys", str(journeys), "--data", str(data)]) == 0
+    capsys.readouterr()
 
     def refused(*arguments: object) -> str:
-        result = equeengage("shadow", *arguments, "--data", data)
-        assert (result.returncode, result.stdout) == (1, ""), result.stdout
-        return result.stderr
+        assert run(["shadow", *map(str, arguments), "--data", str(data)]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        return " ".join(told.err.split())
 
     assert "is published with another body" in refused("start", write_shadow(journeys, version=1))
     assert "give this one version=2" in refused("start", write_shadow(journeys, version=1))
@@ -128,5 +140,6 @@ def test_what_can_not_be_a_shadow_is_refused_in_a_line_that_says_what_to_do(tmp_
     write_journey(journeys, version=2)
     (journeys / "again.py").write_text((journeys / "trial.py").read_text().replace('"trial"', '"again"'))
     assert "has several journeys: again, trial; say which:" in refused("start", journeys)
-    equeengage("journey", "stop", "trial", "--data", data)
+    assert run(["journey", "stop", "trial", "--data", str(data)]) == 0
+    capsys.readouterr()
     assert "trial is stopped, which holds for its shadow too" in refused("start", write_shadow(journeys))
