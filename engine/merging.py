@@ -137,7 +137,7 @@ class Merging:
     def _hand_over(self, to: str, at: int) -> None:
         """Stand for a user from now on."""
         identity = self.user.identity or NOBODY_IN_PARTICULAR
-        self._unite(identity)
+        self._tell_ended(self._unite(identity), at)
         parts = portions(self.user, self.older)
         for number, part in enumerate(parts):
             absorbed = Absorbed(self._id(to, str(number)), self.user_id, part, len(parts) - 1 - number)
@@ -268,8 +268,7 @@ class Merging:
             self.catalog, self.tenant, self.user_id, replace(self.user, identity=None) if identity else self.user, at,
             self.older,
         )  # fmt: skip
-        for run, reason in ended:
-            self._note("exited", at, reason, journey=run.journey, version=run.version, run=run.id, step=run.step)
+        self._tell_ended(ended, at)
         turn.fire_what_is_due()
         if turn.changed_by_steps is None:
             turn.changed_by_steps = before
@@ -280,6 +279,10 @@ class Merging:
         self.journal += turn.journal
         self.inputs += turn.inputs
         self.errors += turn.errors
+
+    def _tell_ended(self, ended: Sequence[Ended], at: int) -> None:
+        for run, reason in ended:
+            self._note("exited", at, reason, journey=run.journey, version=run.version, run=run.id, step=run.step)
 
     # An alias
 

@@ -380,6 +380,22 @@ def test_two_who_are_linked_to_each_other_at_once_become_the_first(simulate: Sim
     assert ann.exits == ["merged", "exit_on"]
 
 
+def test_what_came_before_a_user_turns_out_to_be_another_is_handed_on_with_them(simulate: Simulate) -> None:
+    """Ben waits for two; what the first has brought is not forgotten when the second turns out to be who he is."""
+    ann = simulate(CART, user_id="ann")
+    ben, device = ann.visitor("ben"), ann.visitor("anon:1", campaign="spring")
+    ben.event("cart_updated")
+    device.event("cart_updated")
+    waiting = Identity(awaited=("anon:1", "ann"), linked_at=ann.now_ms, until_at=ann.now_ms + MAX_WAIT_MS)
+    ben.state = User(ben.profile, ben.runs, identity=waiting)
+    device.give(Linked("ben"))
+    assert ben.state.identity is not None and ben.state.identity.awaited == ("ann",)
+    ben.give(Linked("ann"))
+    assert (len(ann.runs), ben.exits, ann.profile["campaign"]) == (1, ["merged"], "spring")
+    device.event("order_placed")
+    assert ann.exits == ["exit_on"]
+
+
 # Erasure
 
 
