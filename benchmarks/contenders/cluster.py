@@ -66,9 +66,12 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def written_bytes(folder: Path, app: str) -> int:
-    """Return how large the logs of one application are, with those of the broker itself: transactions and offsets."""
+    """Return how large the logs of one application are, with those of the broker itself: transactions and offsets.
+
+    All topics of an application have its name in theirs, if not in front: `changelog__<name>--...`.
+    """
     logs = (folder / "data" / "log").glob("*/*.log")
-    return sum(log.stat().st_size for log in logs if log.parent.name.startswith((app, "__")))
+    return sum(log.stat().st_size for log in logs if app in log.parent.name or log.parent.name.startswith("__"))
 
 
 async def create(bootstrap: str, names: Iterable[str], partitions: int, **configuration: str) -> None:
@@ -89,7 +92,7 @@ async def remove(bootstrap: str, app: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        names = [name for name in await admin.list_topics() if name.startswith(app)]
+        names = [name for name in await admin.list_topics() if app in name]
         if names:
             await admin.delete_topics(names)
     finally:
