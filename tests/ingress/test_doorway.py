@@ -7,12 +7,14 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from opentelemetry import trace
 
 from agents.ingress import bodies, doorway, make_app
 from agents.ingress.overload import Admission
@@ -233,6 +235,27 @@ async def test_a_connection_that_asks_nothing_is_closed(port: int, monkeypatch: 
         writer.write(request())
         assert (await reader.read()).startswith(b"HTTP/1.1 200")
     assert doorway.QUIET_LOOKS * 30 > 240  # longer than load balancers wait
+
+
+class RememberingTracer(trace.NoOpTracer):
+    """An SDK's tracer, as far as it concerns us: it is asked for spans."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
+        return self
+
+    def start_span(self, name: str, *arguments: Any, **named: Any) -> trace.Span:
+        self.asked.append(name)
+        return super().start_span(name, *arguments, **named)
+
+
+async def test_where_spans_are_recorded_each_call_has_one(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = RememberingTracer()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracer)
+    assert [status for status, _, _ in await answers(port, [request(), LAST])] == [b"HTTP/1.1 200 OK"] * 2
+    assert tracer.asked == ["POST /v1/track", "GET /healthz"]
 
 
 async def test_at_the_end_what_is_under_way_is_answered_and_the_rest_hung_up(
