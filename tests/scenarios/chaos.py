@@ -46,7 +46,7 @@ from tests.scenarios.chaos_faults import (
 )
 from tests.scenarios.chaos_load import SHOP, Shop, Weather, WildLoad, tighten, write_chaos_journeys
 from tests.scenarios.chaos_report import page
-from tests.scenarios.kafka_cluster import Ingress, Worker, publish, until
+from tests.scenarios.kafka_cluster import Ingress, Worker, publish
 from tests.verify.evidence import Records, read_records
 from tests.verify.settling import verdict_within
 
@@ -86,7 +86,7 @@ async def round_of_chaos(
         shopping = asyncio.create_task(shop.run(stopping))
         supervising = asyncio.create_task(cluster.supervise())
         try:
-            await until(lambda: all(worker.lines("partition open") for worker in workers), "every worker works")
+            await cluster.expect(lambda: all(each.lines("partition open") for each in workers), "every worker works")
             cluster.began = time.monotonic()
             afterwards = await do_the_faults(cluster, planned(seed, in_turn))
             await asyncio.sleep(1)
@@ -217,14 +217,18 @@ async def rounds_of_chaos(
                     progress.update(task, description=f"round {number} of {rounds}: {told}")
 
                 tell("starting")
-                row = await round_of_chaos(broker, number, seed + number - 1, seconds, folder, tell, in_turn)
-                done.append(row)
-                write_report(done, report)
+                is_clean = False
+                try:
+                    row = await round_of_chaos(broker, number, seed + number - 1, seconds, folder, tell, in_turn)
+                    done.append(row)
+                    write_report(done, report)
+                    is_clean = row["clean"]
+                finally:
+                    if not is_clean:
+                        shutil.copytree(folder, report / f"round-{number}", dirs_exist_ok=True)
+                        shutil.copy(broker.log, report / f"round-{number}")
                 progress.console.print(told(row), highlight=False, soft_wrap=True)
                 progress.advance(task)
-                if not row["clean"]:
-                    shutil.copytree(folder, report / f"round-{number}", dirs_exist_ok=True)
-                    shutil.copy(broker.log, report / f"round-{number}")
                 shutil.rmtree(folder)
         finally:
             broker.kill()
