@@ -14,6 +14,7 @@ RESULTS = Path(__file__).parents[1] / "results.json"
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- what the contest found -->", "<!-- until here it is written by the contest -->"
 LATENCIES = ("p50_ms", "p99_ms", "latency")  # measured apart from the rest
+MOST_CPU_US, LEAST_OF_BARE, MOST_P99_MS = 15.0, 0.6, 100.0  # what ours is to reach
 PERCENTILES = ("p50_ms", "p99_ms", "p999_ms", "sent_late_p99_ms")
 COLUMNS = {
     "cpu_us_per_event": "CPU us/event",
@@ -43,7 +44,7 @@ def keep(row: Row) -> None:
 def show() -> str:
     """Put the tables into README.md, between the two marks there, and return them."""
     rows = read()
-    shown = f"{table(rows)}\n\n{latencies(rows)}".strip()
+    shown = "\n\n".join(part for part in (table(rows), latencies(rows), aims(rows)) if part)
     page = README.read_text()
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -76,6 +77,31 @@ def latencies(rows: Sequence[Row]) -> str:
         return ""
     head = ["| contender | load | p50 ms | p99 ms | p99.9 ms | sent late, p99 ms |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *lines])
+
+
+def aims(rows: Sequence[Row]) -> str:
+    """Say of each aim whether it is reached, and who does better where it isn't; nothing if ours has no number."""
+    passed = {row["contender"]: row for row in rows if row["verified"]}
+    ours, bare = passed.get("ours"), passed.get("bare")
+    if ours is None:
+        return ""
+    peers = [row for name, row in passed.items() if name not in ("ours", "bare")]
+    cpu = float(ours["cpu_us_per_event"])
+    said = [_aim(f"CPU <= {MOST_CPU_US:g} us per event", f"{_short(cpu)} us", cpu <= MOST_CPU_US)]
+    for what, name, unit in (("CPU per event", "cpu_us_per_event", "us"), ("memory", "rss_mb", "MB")):
+        less = [f"{row['contender']} {_short(row[name])} {unit}" for row in peers if row[name] <= ours[name]]
+        said.append(_aim(f"less {what} than every peer", f"less or as much: {', '.join(less) or 'nobody'}", not less))
+    if bare is not None:
+        share = float(bare["cpu_us_per_event"]) / cpu
+        said.append(_aim(f"CPU of the bare loop >= {LEAST_OF_BARE:g} of ours", f"{share:.2f}", share >= LEAST_OF_BARE))
+    if "p99_ms" in ours:
+        late = float(ours["p99_ms"])
+        said.append(_aim(f"p99 <= {MOST_P99_MS:g} ms at 1,000 ev/s", f"{_short(late)} ms", late <= MOST_P99_MS))
+    return "\n".join(["| aim | found | reached |", "|---|---|---|", *said])
+
+
+def _aim(aim: str, found: str, reached: bool) -> str:
+    return f"| {aim} | {found} | {'yes' if reached else '**no**'} |"
 
 
 def _cell(row: Row, name: str) -> str:

@@ -135,3 +135,19 @@ def test_who_fails_has_no_number_in_the_table_and_a_reason() -> None:
     assert lines[2].startswith("| ours (exactly-once) | 12.5 (12 - 13) |")
     assert lines[3].startswith("| other: no number, 3 lost |")
     assert "| ours | 1,000 ev/s | it fell behind |" in results.latencies([bad, good])
+
+
+def test_what_is_not_reached_is_said_and_who_does_better() -> None:
+    def row(name: str, cpu: float, memory: float) -> results.Row:
+        return {"contender": name, "verified": True, "cpu_us_per_event": cpu, "rss_mb": memory}
+
+    rows = [{**row("ours", 20, 200), "p99_ms": 90}, row("bare", 8, 150), row("quick", 16, 300), row("slow", 60, 100)]
+    said = results.aims(rows).splitlines()[2:]
+    assert said == [
+        "| CPU <= 15 us per event | 20 us | **no** |",
+        "| less CPU per event than every peer | less or as much: quick 16 us | **no** |",
+        "| less memory than every peer | less or as much: slow 100 MB | **no** |",
+        "| CPU of the bare loop >= 0.6 of ours | 0.40 | **no** |",
+        "| p99 <= 100 ms at 1,000 ev/s | 90 ms | yes |",
+    ]
+    assert results.aims(rows[1:]) == ""
