@@ -16,7 +16,7 @@ from msgspec import Struct
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass, rebuild_dataclass
 
-from engine.durations import describe, milliseconds
+from engine.durations import Duration, describe, milliseconds
 from engine.operators import (
     Operator,
     Scalar,
@@ -62,7 +62,7 @@ class Where:
     field: str
     op: Operator
     value: Value = None
-    duration: timedelta | None = None
+    duration: Duration | None = None
     kind: Literal["where"] = "where"
 
     def holds(self, facts: Facts) -> bool:
@@ -79,7 +79,7 @@ class Profile:
     field: str
     op: Operator
     value: Value = None
-    duration: timedelta | None = None
+    duration: Duration | None = None
     kind: Literal["profile"] = "profile"
 
     def holds(self, facts: Facts) -> bool:
@@ -96,7 +96,7 @@ class Answer:
     field: str
     op: Operator
     value: Value = None
-    duration: timedelta | None = None
+    duration: Duration | None = None
     kind: Literal["answer"] = "answer"
 
     def holds(self, facts: Facts) -> bool:
@@ -146,7 +146,7 @@ class Did:
     event: On
     at_least: int | None = Field(default=None, ge=1, le=256)
     at_most: int | None = Field(default=None, ge=0, le=255)
-    within: timedelta | None = Field(default=None, gt=timedelta(0))
+    within: Duration | None = Field(default=None, gt=timedelta(0))
     total: str | None = None  # the property that is summed up
     total_at_least: float | None = None
     first: bool = False  # the first time of all lies within
@@ -270,7 +270,7 @@ class Goal:
     """What a journey is for: `condition` within a time after the entry; `value` names the property that is its worth."""
 
     condition: Condition
-    within: timedelta = Field(gt=timedelta(0))
+    within: Duration = Field(gt=timedelta(0))
     value: str | None = None
 
     def __str__(self) -> str:

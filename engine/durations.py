@@ -1,6 +1,12 @@
 """How long: the words for durations, and how they are told to people."""
 
 from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Strict
+
+# Of a definition. A bare number is refused: who writes Delay(3) hardly means three seconds.
+Duration = Annotated[timedelta, Strict()]
 
 
 def seconds(count: float) -> timedelta:

@@ -26,7 +26,7 @@ from engine.conditions import (
     leaves,
     problem_of,
 )
-from engine.durations import days, describe
+from engine.durations import Duration, days, describe
 from engine.entries import Api, Changed, Entry, Schedule, names_of
 from engine.errors import JourneyError
 from engine.steps import AnyStep, Call, Send
@@ -52,7 +52,7 @@ class Once:
 class After:
     """A user may enter again when this long has passed since the last entry."""
 
-    duration: timedelta = Field(gt=timedelta(0))
+    duration: Duration = Field(gt=timedelta(0))
     kind: Literal["after"] = "after"
 
     def allows(self, last_entered_at: int | None, now: int) -> bool:
@@ -90,7 +90,7 @@ class EntryCap:
     """At most so many runs of the journey begin within any such time, over all users."""
 
     most: int = Field(ge=1)
-    within: timedelta = Field(gt=timedelta(0))
+    within: Duration = Field(gt=timedelta(0))
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -98,7 +98,7 @@ class AtMost:
     """What the author promises: no user gets more messages of this journey within such a time. Lint proves it or refuses."""
 
     messages: int = Field(ge=0)
-    within: timedelta = Field(gt=timedelta(0))
+    within: Duration = Field(gt=timedelta(0))
 
 
 EXIT = "exit"  # in `moves`: the run ends
@@ -134,7 +134,7 @@ class Journey:
     at_most: AtMost | None = None
     moves: dict[str, str] = Field(default_factory=dict)
     on_merge: Literal["keep_earliest", "keep_latest", "keep_both"] = "keep_earliest"
-    late_after: timedelta = Field(default=days(3), gt=timedelta(0))
+    late_after: Duration = Field(default=days(3), gt=timedelta(0))
     description: str = Field(default="", max_length=2000)
     templates: dict[str, str] = Field(default_factory=dict)  # name -> name@hash, filled in when the journey is frozen
     kind: Literal["journey"] = "journey"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from engine.conditions import Condition, Goal
 from engine.entries import Api, Changed, Schedule
-from engine.journey import AtMost, EntryCap, Journey
+from engine.journey import After, AtMost, EntryCap, Journey
 from engine.policy import Budget, Cap, Policy, QuietHours
 from engine.steps import AnyStep
 from engine.values import Path
@@ -21,7 +21,8 @@ CONDITIONS = get_args(get_args(Condition)[0])
 KINDS: Mapping[str, Any] = {
     each.__name__: each
     for each in (
-        *STEPS, *CONDITIONS, Api, Changed, Schedule, Journey, AtMost, EntryCap, Goal, Policy, QuietHours, Cap, Budget, Path
+        *STEPS, *CONDITIONS, Api, Changed, Schedule, Journey, After, AtMost, EntryCap, Goal, Policy, QuietHours, Cap, Budget,
+        Path,
     )
 }  # fmt: skip
 TAGGED = {each.kind: each for each in (*STEPS, *CONDITIONS, Api, Changed, Schedule)}  # as JSON names them
@@ -78,6 +79,10 @@ def _told(first: Any, place: str, title: str) -> str:
             return f"{name} is {_shown(given)}; {PATTERNS[context['pattern']]}"
         case "too_short" | "string_too_short":
             return f"{name} is empty; it needs at least one {'character' if kind == 'string_too_short' else 'entry'}"
+        case "time_delta_type" | "time_delta_parsing":
+            unit = given if isinstance(given, int | float) else 3
+            right = f"such as days({unit}) or hours({unit}), in JSON 'P1D' or 'PT1H'"
+            return f"{name} is {_shown(given)}; write a duration, {right}"
         case "literal_error":
             return f"{name} is {_shown(given)}; {_nearest(str(given), _quoted(context['expected']))}"
         case "union_tag_invalid":

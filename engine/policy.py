@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from engine.cohorts import point
 from engine.conditions import FORBID
-from engine.durations import describe, milliseconds
+from engine.durations import Duration, describe, milliseconds
 from engine.local_time import find_zone, next_time_of_day, to_local, zone
 from schemas.state import Contact, User
 
@@ -60,7 +60,7 @@ class Cap:
     """At most so many messages within any such time: of a channel, of a topic, or of all."""
 
     most: int = Field(ge=1, le=MAX_CONTACTS)
-    within: timedelta = Field(gt=timedelta(0))
+    within: Duration = Field(gt=timedelta(0))
     channel: str | None = None
     topic: str | None = None
 

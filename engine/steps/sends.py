@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from engine.conditions import FORBID, Facts
-from engine.durations import describe, hours, milliseconds, minutes
+from engine.durations import Duration, describe, hours, milliseconds, minutes
 from engine.outcomes import Consider, Go, Outcome, Visit, Wait
 from engine.policy import Request, Verdict, day_of
 from engine.steps.step import ChannelName, Step
@@ -39,7 +39,7 @@ class Send(Step):
     topic: str = Field(default="marketing", kw_only=True, pattern=r"^[a-z][a-z0-9_-]{0,31}$")
     transactional: bool = Field(default=False, kw_only=True)
     quiet_hours: Literal["keep", "ignore"] = Field(default="keep", kw_only=True)
-    max_lateness: timedelta = Field(default=hours(24), kw_only=True, gt=timedelta(0))
+    max_lateness: Duration = Field(default=hours(24), kw_only=True, gt=timedelta(0))
     kind: Literal["send"] = Field(default="send", kw_only=True)
 
     @property
@@ -117,7 +117,7 @@ class Call(Step):
     on_failed: str = Field(kw_only=True)
     body: Mapping[str, Filled] = Field(default_factory=dict, kw_only=True)
     method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", kw_only=True)
-    timeout: timedelta = Field(default=minutes(10), gt=timedelta(0), le=hours(24), kw_only=True)
+    timeout: Duration = Field(default=minutes(10), gt=timedelta(0), le=hours(24), kw_only=True)
     kind: Literal["call"] = Field(default="call", kw_only=True)
 
     def edges(self) -> Sequence[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from engine.conditions import FORBID, AnyOf, Condition, Facts, depends_on_time, heard_by, turns
-from engine.durations import describe, milliseconds
+from engine.durations import Duration, describe, milliseconds
 from engine.local_time import WEEKDAYS, find_zone, next_time_of_day, read_date, zone
 from engine.operators import ABSENT
 from engine.outcomes import Finish, Forward, Go, Outcome, Visit, Wait
@@ -25,7 +25,7 @@ MINUTE_MS = 60_000
 class Delay(Step):
     """Wait for a fixed time."""
 
-    duration: timedelta = Field(gt=timedelta(0))
+    duration: Duration = Field(gt=timedelta(0))
     then: str = Field(kw_only=True)
     kind: Literal["delay"] = Field(default="delay", kw_only=True)
 
@@ -59,7 +59,7 @@ class DelayUntil(Step):
     at: time | None = Field(default=None, kw_only=True)
     weekdays: tuple[Weekday, ...] = Field(default=(), kw_only=True)
     date: Path | None = Field(default=None, kw_only=True)
-    offset: timedelta = Field(default=timedelta(0), kw_only=True)
+    offset: Duration = Field(default=timedelta(0), kw_only=True)
     if_past: str | None = Field(default=None, kw_only=True)
     if_missing: str | None = Field(default=None, kw_only=True)
     zone: str | None = Field(default=None, kw_only=True)
@@ -136,10 +136,10 @@ class WaitFor(Step):
     """
 
     awaits: Condition | Cases
-    timeout: timedelta = Field(gt=timedelta(0), kw_only=True)
+    timeout: Duration = Field(gt=timedelta(0), kw_only=True)
     on_timeout: str = Field(kw_only=True)
     then: str | None = Field(default=None, kw_only=True)
-    lookback: timedelta | None = Field(default=None, gt=timedelta(0), kw_only=True)
+    lookback: Duration | None = Field(default=None, gt=timedelta(0), kw_only=True)
     kind: Literal["wait_for"] = Field(default="wait_for", kw_only=True)
 
     def __post_init__(self) -> None:
