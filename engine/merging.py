@@ -17,8 +17,9 @@ An alias is an actor like any other until it is linked: an anonymous id has a pr
 - Who stands for somebody doesn't come to stand for somebody else: such a link is refused, and so is one to an erased id.
 - If two users are linked to each other at once, the one whose id sorts first stays. Longer circles end after the 30 s: who
   went on alone refuses the links that it had kept.
-- A forwarded input carries the ids it came by. An actor that finds itself among them keeps the input, so that no circle of
-  aliases passes it on for ever.
+- A forwarded input carries the ids it came by. Where it comes back to one of them the links led in a circle, which takes links
+  that cross while partitions lag by more than the 30 s: the one whose id sorts first is a user again, and the others stand
+  for it. What has passed 32 ids stays where it is.
 - An erased user's aliases are erased with them; erasing an alias erases the user.
 """
 
@@ -302,7 +303,12 @@ class Merging:
                 pass  # A sweep comes to the user as well.
             case Absorbed() if input.refused:
                 pass  # It was for who this was: nobody waits for it any more.
-            case _ if self.user_id in path or len(path) >= MAX_PATH:
+            case _ if self.user_id in path and self.user_id == min(path[path.index(self.user_id) :]):
+                self._note("not_linked", at, "linked in a circle", {"alias": identity.alias_of})
+                identity = replace(identity, alias_of="")
+                self._be(identity)
+                self._act(input, identity, at)
+            case _ if len(path) >= MAX_PATH:
                 self._act(replace(input, aliases=()) if isinstance(input, Event) else input, identity, at)
             case _:
                 assert not isinstance(input, Forwarded)  # It was opened, and holds none.

@@ -23,7 +23,7 @@ from engine import (
     receipt,
 )
 from engine.entries import changed
-from engine.merging import MAX_ALIASES, MAX_KEPT, MAX_WAIT_MS
+from engine.merging import MAX_ALIASES, MAX_KEPT, MAX_PATH, MAX_WAIT_MS
 from engine.simulator import Simulate, SimulatedUser
 from schemas.inputs import Absorbed, Erased, Event, Forwarded, Granted, Linked, Receipt, WakeUp
 from schemas.state import Identity, User
@@ -246,15 +246,28 @@ def test_a_link_that_would_close_a_circle_is_none(simulate: Simulate) -> None:
     assert ann.state.identity is None
 
 
-def test_an_input_that_comes_back_in_a_circle_stays(simulate: Simulate) -> None:
+@pytest.mark.parametrize("first", ["ann", "ben", "cat"])
+def test_an_input_that_comes_back_in_a_circle_ends_the_circle(simulate: Simulate, first: str) -> None:
     ann = simulate(CART, user_id="ann")
-    ben = ann.visitor("ben")
-    ann.state, ben.state = User(identity=Identity("ben")), User(identity=Identity("ann"))
-    ann.event("cart_updated")
+    people = {"ann": ann, "ben": ann.visitor("ben"), "cat": ann.visitor("cat")}
+    for name, to in (("ann", "ben"), ("ben", "cat"), ("cat", "ann")):
+        people[name].state = User(identity=Identity(to))
+    people[first].event("cart_updated")
     assert ann.step == "pause"
-    ann.wait(hours(2))
-    assert ann.trail == ["pause", "remind", "answer"]
-    assert ann.state.identity == Identity("ben")
+    assert [user.state.identity for user in people.values()] == [None, Identity("cat"), Identity("ann")]
+    people["ben"].event("order_placed")
+    assert ann.exits == ["exit_on"]
+
+
+def test_an_input_that_was_passed_on_by_too_many_stays(simulate: Simulate) -> None:
+    last = simulate(CART, user_id="p0")
+    people = [last, *(last.visitor(f"p{number}") for number in range(1, MAX_PATH + 2))]
+    for number, user in enumerate(people[1:]):
+        user.state = User(identity=Identity(f"p{number}"))
+    people[MAX_PATH].event("cart_updated")
+    assert last.step == "pause"
+    people[MAX_PATH + 1].event("cart_updated")
+    assert people[1].step == "pause"
 
 
 def test_nobody_stands_for_themselves(simulate: Simulate) -> None:
