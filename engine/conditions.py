@@ -156,7 +156,7 @@ class Did:
         if (self.total is None) is not (self.total_at_least is None):
             raise ValueError("did: `total` names a property and `total_at_least` says how much; they go together")
         if self.first and self.within is None:
-            raise ValueError("did: the first time needs `within`")
+            raise ValueError("did: `first` needs `within`: how long ago the first time may be, such as within=days(30)")
 
     def holds(self, facts: Facts) -> bool:
         track = facts.history.get(tracker_id(self.event, self.total))

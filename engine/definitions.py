@@ -111,5 +111,7 @@ def load_policy(body: bytes | str) -> Policy:
 
 def _definition(tenant: str, kind: str, name: str, version: int, body: bytes) -> Definition:
     if len(body) > MAX_BODY_BYTES:
-        raise JourneyError(f"the {kind} {name} takes {len(body)} bytes; {MAX_BODY_BYTES} is the limit")
+        raise JourneyError(
+            f"the {kind} {name} takes {len(body)} bytes; {MAX_BODY_BYTES} is the limit: make it smaller, or two"
+        )
     return Definition(tenant, kind, name, version, sha256(body).hexdigest(), msgspec.Raw(body))

@@ -63,7 +63,7 @@ def _a_cron(expression: str) -> str:
 
 def _a_zone(name: str) -> str:
     if name != USERS_ZONE and find_zone(name) is None:
-        raise ValueError(f"{name!r} is neither a time zone nor 'user'")
+        raise ValueError(f"{name!r} is neither 'user' nor a time zone such as 'Europe/Berlin'")
     return name
 
 

@@ -52,7 +52,7 @@ class QuietHours:
 
     def __post_init__(self) -> None:
         if self.start == self.end:
-            raise ValueError("quiet hours begin and end at different times")
+            raise ValueError("quiet hours begin and end at different times, such as time(21) and time(8)")
 
 
 @dataclass(frozen=True, config=FORBID)

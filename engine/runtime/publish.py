@@ -166,7 +166,7 @@ def _refuse_namesakes(journeys: Sequence[Journey]) -> None:
     names: set[str] = set()
     for journey in journeys:
         if journey.name in names:
-            raise JourneyError(f"two journeys are called {journey.name!r}; a name is one journey")
+            raise JourneyError(f"two journeys are called {journey.name!r}; a name is one journey: rename one of them")
         names.add(journey.name)
 
 

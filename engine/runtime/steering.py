@@ -185,7 +185,9 @@ def read(definitions: Definitions, key: str, wanted_hash: str) -> Journey | Poli
     try:
         return thaw_policy(definition) if definition.kind == "policy" else thaw(definition)
     except JourneyError as error:
-        raise PartitionStopped(f"{key} can't be read by this version ({error}); upgrade this worker") from error
+        raise PartitionStopped(
+            f"{key} can't be read by this version ({error}); upgrade this worker, or publish it again"
+        ) from error
 
 
 def _shadows_body(tenant: str, name: str, hash: str) -> str:

@@ -78,7 +78,7 @@ class DelayUntil(Step):
                 "DelayUntil takes `if_past`, `if_missing` and `offset` with a date; a time always comes again"
             )
         if self.zone is not None and find_zone(self.zone) is None:
-            raise ValueError(f"DelayUntil: {self.zone!r} is not a time zone")
+            raise ValueError(f"DelayUntil: {self.zone!r} is not a time zone; zones are written like 'Europe/Berlin'")
 
     def edges(self) -> Sequence[tuple[str, str]]:
         ways = [(self._target(), self.then)]

@@ -44,7 +44,7 @@ MISTAKES = [
     ("on('')", "On: `name` is empty; it needs at least one character"),
     ("profile('tier', '=', 'x')", "Profile: `op` is '='; did you mean '=='?"),
     ("did('x', at_least=-1)", "Did: `at_least` is -1; it should be greater than or equal to 1"),
-    ("schedule('0 9 * * 1', zone='Nowhere')", "Schedule: `zone`: 'Nowhere' is neither a time zone nor 'user'"),
+    ("schedule('0 9 * * 1', zone='Nowhere')", "Schedule: `zone`: 'Nowhere' is neither 'user' nor a time zone such as"),
     ("Cap(0, days(1))", "Cap: `most` is 0; it should be greater than or equal to 1"),
     ("Policy(version=1, holdout=200)", "Policy: `holdout` is 200; it should be less than or equal to 100"),
     (
