@@ -1,14 +1,12 @@
 """A user's turn: everything that one input sets in motion, in the order that `engine/actor.py` tells."""
 
-from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import replace as with_fields
-from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
 
-from engine import duplicates, goals, history, machine
+from engine import duplicates, goals, history, machine, run_ids
 from engine.catalog import Catalog
 from engine.conditions import Facts
 from engine.due import first_due, moving_to
@@ -212,7 +210,7 @@ class Turn:
             self._note("not_entered", place.cause, journey=journey.name, version=journey.version, reason=refusal)
             return
         run = Run(
-            id=run_id(self.tenant, self.user_id, journey, id, key, self.now),
+            id=run_ids.run_id(self.tenant, self.user_id, journey, id, key, self.now),
             journey=journey.name,
             version=journey.version,
             step=journey.start,
@@ -489,10 +487,3 @@ class Turn:
             self.refused, aliases=user.aliases,
         )  # fmt: skip
         return after, self.older
-
-
-def run_id(tenant: str, user_id: str, journey: Journey, event_id: str, key: str | None, now: int) -> str:
-    """Return `<journey>.<version>.<16 letters>`: 80 bits of BLAKE2b over what makes the run the one it is."""
-    told = "\0".join([tenant, user_id, journey.name, str(journey.version), event_id, key or "", str(now)])
-    letters = b32encode(blake2b(told.encode(), digest_size=10).digest()).decode().lower()
-    return f"{journey.name}.{journey.version}.{letters}"

@@ -50,20 +50,21 @@ def owner_of(key: bytes, headers: Headers) -> tuple[str, str, str]:
 
     The key decides: a header that names another tenant makes the record invalid.
     """
-    owner = _owner_of(key)
+    owner, tenant = _owner_of(key)
     for name, value in headers:
-        if name == "tenant" and value != owner[0].encode():
+        if name == "tenant" and value != tenant:
             raise InvalidInput("the header names another tenant than the key")
     return owner
 
 
 @lru_cache(maxsize=KNOWN_KEYS)
-def _owner_of(key: bytes) -> tuple[str, str, str]:
+def _owner_of(key: bytes) -> tuple[tuple[str, str, str], bytes]:
+    """Return the owner, and its tenant as it stands in the key."""
     owner, colon, id = key.partition(b":")
     tenant, slash, kind = owner.partition(b"/")
     if not colon or not id or len(key) > MAX_KEY_BYTES or not TENANT.match(tenant) or (slash and kind not in KINDS):
         raise InvalidInput("the key is not tenant:user")
     try:
-        return tenant.decode(), kind.decode(), id.decode()
+        return (tenant.decode(), kind.decode(), id.decode()), tenant
     except UnicodeDecodeError:
         raise InvalidInput("the key is not UTF-8") from None

@@ -66,7 +66,7 @@ class UserPartition:
         self.catalog = Catalog()
         self.now = 0
         self.failures = Failures()
-        self.hot = Hot()
+        self.hot = Hot(host.count)
 
     async def run(self, through: Callable[[Callable[[Sequence[Record]], Batch]], Fold] | None = None) -> None:
         """Fold what comes until cancelled. Raises PartitionStopped or what the host raises (Fenced, I/O errors)."""

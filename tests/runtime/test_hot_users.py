@@ -40,7 +40,7 @@ async def test_a_batch_that_is_folded_again_begins_from_what_was_committed() -> 
 
 
 def test_the_coldest_are_let_go() -> None:
-    hot = Hot(most=2)
+    hot = Hot(partitions=4, most=11)  # two each
     for key in (b"a", b"b", b"a", b"c"):
         hot.keep(key, User(), b"", None)
     hot.trim()
