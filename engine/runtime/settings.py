@@ -27,7 +27,7 @@ class Kafka(BaseModel):
     # What an operator may agree to, once a partition has stopped and said why:
     clock_ahead_minutes: float = Field(10.0, gt=0)  # how far a record may lie ahead of the host's clock
     accept_create_time: bool = False  # fold records that a producer's clock has dated
-    accept_gap: bool = False  # go on where records nobody has folded were deleted; fold again what a lost changelog forgot
+    accept_gap: bool = False  # go on where unread records were deleted; fold again what a lost changelog forgot
 
 
 class Webhook(BaseModel):
