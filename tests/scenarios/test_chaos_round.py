@@ -16,7 +16,7 @@ from tests.scenarios.tale import seed
 @pytest.mark.chaos
 async def test_after_a_short_round_of_chaos_everything_is_as_it_must_be(kafka_bootstrap: str, tmp_path: Path) -> None:
     """Without the faults that take long. `kafka_bootstrap` is asked for so that this is skipped where there is no broker."""
-    (row,) = await rounds_of_chaos(1, 8, seed(), tmp_path / "report", in_turn=0)
+    (row,) = await rounds_of_chaos(1, 4, seed(), tmp_path / "report", in_turn=0)
     assert row["clean"], (tmp_path / "report" / "round-1" / "verdict.txt").read_text()
     assert row["faults"]
     assert row["events"] > 100
