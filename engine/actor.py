@@ -31,19 +31,16 @@ from engine import shadows
 from engine.catalog import Catalog
 from engine.due import earliest_due
 from engine.merging import Merging
+from engine.order import give
 from engine.passing import passes_by, remember
 from engine.turn import Turn
 from schemas.inputs import (
     Absorbed,
-    Entered,
     Erased,
     Event,
     Forwarded,
-    Granted,
     Input,
     Linked,
-    Receipt,
-    Resumed,
     UserInput,
 )
 from schemas.outputs import JournalEntry, Message
@@ -70,30 +67,14 @@ def handle(
     catalog: Catalog, tenant: str, user_id: str, user: User, input: UserInput, now: int, older: bytes = b""
 ) -> Handled:
     """Fold one input into a user. Raises InvalidInput if the input must not be folded; nothing has changed then."""
-    if user.erased or user.identity is not None:
+    if user.erased or user.identity is not None or _is_of_identities(input, user):
         return _merge(catalog, tenant, user_id, user, input, now, older)
-    if type(input) is Event and not input.aliases and passes_by(input, user, catalog, tenant, now):
+    if type(input) is Event and passes_by(input, user, catalog, tenant, now):
         passed = remember(input, user, now, older)
         if passed is not None:
             return Handled(*passed)
     turn = Turn(catalog, tenant, user_id, user, now, older)
-    resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
-    turn.fire_what_is_due()
-    match input:
-        case Event() if not input.aliases:
-            turn.take_event(input)
-        case Receipt():
-            turn.take_receipt(input)
-        case Granted():
-            turn.take_grant(input)
-        case Entered():
-            turn.take_entry(input)
-        case Resumed() if resumed:
-            turn.look_again(input.run)
-        case Erased() if not input.user and not user.aliases:
-            turn.erase()
-        case Event() | Erased() | Linked() | Absorbed() | Forwarded():
-            return _merge(catalog, tenant, user_id, user, input, now, older)
+    give(turn, input)
     turn.settle()
     after, spilled = turn.finish()
     handled = Handled(after, spilled, turn.messages, turn.journal, turn.inputs, turn.errors)
@@ -101,6 +82,15 @@ def handle(
         done = shadows.Done(user, after, input, turn.messages, turn.journal, now)
         handled.user, handled.shadowed = shadows.run_beside(catalog, tenant, user_id, done)
     return handled
+
+
+def _is_of_identities(input: UserInput, user: User) -> bool:
+    """Is it for `engine/merging.py` to say what becomes of the input?"""
+    if type(input) is Event:
+        return bool(input.aliases)
+    if isinstance(input, Erased):
+        return bool(input.user or user.aliases)
+    return isinstance(input, (Linked, Absorbed, Forwarded))
 
 
 def _merge(

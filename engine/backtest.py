@@ -146,6 +146,17 @@ class Person:
         self.rest = 0
         self.length = 0  # of the story: entries of the journal
 
+    def note(self, entry: JournalEntry) -> None:
+        """Add what happened to the summary; of messages, `plot` and `times` are for who knows them to add."""
+        self.length += 1
+        match entry.kind:
+            case "entered":
+                self.entered += 1
+            case "goal":
+                self.goals += 1
+            case "blocked" | "exited":
+                self.rest = hash((self.rest, entry.kind, entry.reason))
+
 
 class Tally:
     """What a lane came to, counted over all users. Days are days of UTC since 1970."""
@@ -260,7 +271,7 @@ class Lane:
                 self.tally.note(entry)
                 if self.tallies:
                     self.tallies[entry.journey].note(entry)
-                _summarise(person, entry)
+                person.note(entry)
                 if self.witness is not None:
                     self.witness(entry)
         for message in handled.messages:
@@ -299,17 +310,6 @@ class Lane:
         person.sent += 1
         person.plot = hash((person.plot, what))
         person.times = hash((person.times, message.requested_at))
-
-
-def _summarise(person: Person, entry: JournalEntry) -> None:
-    person.length += 1
-    match entry.kind:
-        case "entered":
-            person.entered += 1
-        case "goal":
-            person.goals += 1
-        case "blocked" | "exited":
-            person.rest = hash((person.rest, entry.kind, entry.reason))
 
 
 def _count(counter: Counter[str], reason: str) -> None:

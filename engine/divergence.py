@@ -168,16 +168,9 @@ class _Counted:
         self.tally.note(entry)
         self.versions.add(entry.version)
         person = self.person(entry.user)
-        person.length += 1
-        match entry.kind:
-            case "entered":
-                person.entered += 1
-            case "goal":
-                person.goals += 1
-            case "blocked" | "exited":
-                person.rest = hash((person.rest, entry.kind, entry.reason))
-            case "sent":
-                self._note_message(entry, person)
+        person.note(entry)
+        if entry.kind == "sent":
+            self._note_message(entry, person)
 
     def _note_message(self, entry: JournalEntry, person: Person) -> None:
         channel = str(entry.detail.get("channel", ""))

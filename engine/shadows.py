@@ -27,11 +27,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.catalog import Catalog, Shadow, schedule_of
+from engine.order import give
 from engine.policy import with_contact
 from engine.profiles import encoded_size, merged
 from engine.steps.sends import CALL_CHANNEL
 from engine.turn import Turn
-from schemas.inputs import Asked, Entered, Event, Granted, Input, Receipt, Resumed, UserInput, WakeUp
+from schemas.inputs import Asked, Entered, Event, Granted, Input, Receipt, UserInput, WakeUp
 from schemas.outputs import JournalEntry, Message
 from schemas.state import Contact, Shade, User
 
@@ -169,19 +170,7 @@ class _Folding:
         """Fold one input, and add to `following` what it gives back. `others`: what other journeys have set meanwhile."""
         now = self.done.now
         turn = Turn(self.lane, self.tenant, self.user_id, user, now, b"")
-        resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
-        turn.fire_what_is_due()
-        match input:
-            case Event():
-                turn.take_event(input)
-            case Receipt():
-                turn.take_receipt(input)
-            case Granted():
-                turn.take_grant(input)
-            case Entered():
-                turn.take_entry(input)
-            case Resumed() if resumed:
-                turn.look_again(input.run)
+        give(turn, input)
         if others:
             if turn.changed_by_steps is None:
                 turn.changed_by_steps = turn.profile
