@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,8 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 from rocksdict import Options, Rdict, WriteBatch
 from xxhash import xxh64_digest
+
+from benchmarks.contenders.peer import parser_for
 
 SOURCE = b"\0source"
 TIMEOUT, REENTRY, REMEMBERED = 30 * 60_000, 24 * 3_600_000, 32
@@ -181,12 +182,7 @@ async def run(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("bootstrap", "topic", "commands", "app"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--partitions", type=int, required=True)
-    uvloop.run(run(parser.parse_args()))
+    uvloop.run(run(parser_for(__doc__).parse_args()))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,7 @@ States are in memory and snapshots of those that changed go to SQLite each secon
 `python -m benchmarks.contenders.bytewax_flow --help`, with the Python of its own environment.
 """
 
-import argparse
-import threading
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op  # type: ignore[import-not-found]
@@ -19,6 +15,7 @@ from bytewax.dataflow import Dataflow  # type: ignore[import-not-found]
 from bytewax.recovery import RecoveryConfig, init_db_dir  # type: ignore[import-not-found]
 from bytewax.testing import cluster_main  # type: ignore[import-not-found]
 
+from benchmarks.contenders.peer import keep_telling, parser_for
 from benchmarks.contenders.steps import State, new_user, step
 
 SNAPSHOTS_EVERY = timedelta(seconds=1)
@@ -37,19 +34,9 @@ class Steps:
         self.folded += 1
         return user, [] if command is None else [KafkaSinkMessage(message.key, orjson.dumps(command))]
 
-    def tell(self) -> None:
-        while True:
-            print(self.folded, flush=True)
-            time.sleep(0.2)
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("bootstrap", "topic", "commands", "app"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--partitions", type=int, required=True)
-    given = parser.parse_args()
+    given = parser_for(__doc__).parse_args()
     steps = Steps()
     flow = Dataflow("steps")
     events = kop.input("events", flow, brokers=[given.bootstrap], topics=[given.topic])
@@ -57,7 +44,7 @@ def main() -> None:
     commands = op.key_rm("unkey", op.stateful_flat_map("steps", keyed, steps.fold))
     kop.output("commands", commands, brokers=[given.bootstrap], topic=given.commands)
     init_db_dir(given.data, 1)
-    threading.Thread(target=steps.tell, daemon=True).start()
+    keep_telling(lambda: steps.folded)
     cluster_main(
         flow, [], 0, epoch_interval=SNAPSHOTS_EVERY, recovery_config=RecoveryConfig(given.data, timedelta(0))
     )  # fmt: skip

@@ -7,11 +7,11 @@ since each of the 24 stores has caches of its own (2 GiB by default). `python -m
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 import faust
 
+from benchmarks.contenders.peer import parser_for
 from benchmarks.contenders.steps import new_user, step
 
 CACHES = {"driver": "rocksdict", "block_cache_size": 4 << 20, "block_cache_compressed_size": 1 << 20}
@@ -51,12 +51,7 @@ def build(given: argparse.Namespace) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("bootstrap", "topic", "commands", "app"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--partitions", type=int, required=True)
-    app = build(parser.parse_args())
+    app = build(parser_for(__doc__).parse_args())
     sys.argv[1:] = ["worker", "--loglevel=warn"]
     app.main()
 

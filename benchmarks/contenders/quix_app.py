@@ -4,15 +4,12 @@ One value per user in its RocksDB store with a changelog topic; JSON by orjson, 
 partitions. `python -m benchmarks.contenders.quix_app --help`, with the Python of its own environment.
 """
 
-import argparse
-import threading
-import time
-from pathlib import Path
 from typing import Any
 
 from quixstreams import Application, State  # type: ignore[import-not-found]
 from quixstreams.state.rocksdb import RocksDBOptions  # type: ignore[import-not-found]
 
+from benchmarks.contenders.peer import keep_telling, parser_for
 from benchmarks.contenders.steps import new_user, step
 
 
@@ -30,18 +27,9 @@ class Steps:
         self.folded += 1
         return [] if command is None else [command]
 
-    def tell(self) -> None:
-        while True:
-            print(self.folded, flush=True)
-            time.sleep(0.2)
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("bootstrap", "topic", "commands", "app"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--partitions", type=int, required=True)
+    parser = parser_for(__doc__)
     parser.add_argument("--guarantee", choices=["exactly-once", "at-least-once"], required=True)
     given = parser.parse_args()
     app = Application(
@@ -59,7 +47,7 @@ def main() -> None:
     events = app.dataframe(app.topic(given.topic, key_deserializer="str", value_deserializer="json"))
     commands = events.apply(steps.fold, stateful=True, metadata=True, expand=True)
     commands.to_topic(app.topic(given.commands, key_serializer="str", value_serializer="json"))
-    threading.Thread(target=steps.tell, daemon=True).start()
+    keep_telling(lambda: steps.folded)
     app.run()
 
 
