@@ -238,7 +238,7 @@ async def test_a_tenant_whose_endpoint_hangs_does_not_slow_down_the_others(stage
         for event in provider.held.values():
             event.set()
         # Not before both have ended: whoever comes again while they still hang is put off once more.
-        await until(lambda: len(stage.receipts()) == 12)
+        await until(lambda: len(stage.receipts()) >= 12)
         now = 10.0
         stage.clock.now += 70_000
         await until(lambda: len(stage.receipts()) == 30)
