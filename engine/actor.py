@@ -56,10 +56,10 @@ class Handled(Struct):
 
     user: User
     older: bytes = b""  # seen ids that are not part of `user`; to be stored if it isn't what was given
-    messages: list[Message] = []
-    journal: list[JournalEntry] = []
-    inputs: list[tuple[str, Input]] = []  # the actor's key, and what it is given
-    errors: list[Exception] = []  # of the runs that were suspended
+    messages: Sequence[Message] = ()
+    journal: Sequence[JournalEntry] = ()
+    inputs: Sequence[tuple[str, Input]] = ()  # the actor's key, and what it is given
+    errors: Sequence[Exception] = ()  # of the runs that were suspended
     shadowed: Sequence[JournalEntry] = ()  # what would have happened to a shadow's runs
 
 

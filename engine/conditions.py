@@ -116,6 +116,14 @@ def _judge(values: Mapping[str, Any], condition: Comparison, now: int) -> bool:
     return compare(found, condition.op, condition.value)
 
 
+def _all_hold(conditions: Sequence["Condition"], facts: Facts) -> bool:
+    # Not `all([...])`: it costs 0.3 us even if there is nothing to judge.
+    for condition in conditions:  # noqa: SIM110
+        if not condition.holds(facts):
+            return False
+    return True
+
+
 @dataclass(frozen=True, config=FORBID)
 class On:
     """The event at hand has this name, and its properties are as said."""
@@ -126,7 +134,7 @@ class On:
 
     def holds(self, facts: Facts) -> bool:
         if facts.name == self.name:
-            return all([condition.holds(facts) for condition in self.where])
+            return _all_hold(self.where, facts)
         if facts.since is None:
             return False
         track = facts.history.get(tracker_id(self))
@@ -227,7 +235,7 @@ class AllOf:
     kind: Literal["all_of"] = "all_of"
 
     def holds(self, facts: Facts) -> bool:
-        return all([condition.holds(facts) for condition in self.conditions])
+        return _all_hold(self.conditions, facts)
 
     def __str__(self) -> str:
         return " and ".join(_bracket(condition) for condition in self.conditions) or "always"

@@ -10,7 +10,7 @@ its own, so that the state of a busy user is not rewritten with 48 KiB of ids at
 from operator import itemgetter
 from struct import unpack
 
-import xxhash
+from xxhash import xxh64_digest
 
 CELL = 12
 LAST = 64
@@ -22,21 +22,28 @@ WINDOW_SECONDS = 3600
 _BUSY: dict[bytes, set[int]] = {}  # a cache of what `_read` returns: an older record -> its ids; the coldest first
 
 
-def cell(event_id: str, now: int) -> bytes:
-    """Return the cell to remember this id by: append it to the seen ones. `now` in milliseconds."""
-    return xxhash.xxh64_digest(event_id.encode()) + (now // 1000).to_bytes(4, "big")
+def noted(seen: bytes, older: bytes, event_id: str, now: int) -> bytes | None:
+    """Return the seen cells with one more for this id, or None if it is known already. `now` in milliseconds."""
+    id = xxh64_digest(event_id.encode())
+    if _is_in(seen, id) or (older and is_known(older, id)):
+        return None
+    return seen + id + (now // 1000).to_bytes(4, "big")
 
 
-def is_known(cells: bytes, wanted: bytes) -> bool:
+def is_known(cells: bytes, cell: bytes) -> bool:
     """Is the id of this cell among the remembered ones?"""
-    id = wanted[:8]
+    id = cell[:8]
     if len(cells) > IN_STATE * CELL:
         return int.from_bytes(id, "little") in _ids(cells)
+    return _is_in(cells, id)
+
+
+def _is_in(cells: bytes, id: bytes) -> bool:
     at = cells.find(id)
     while at >= 0:
         if at % CELL == 0:
             return True
-        at = cells.find(id, at + 1)
+        at = cells.find(id, at + 1)  # that was across two cells
     return False
 
 

@@ -1,6 +1,7 @@
 """How long: the words for durations, and how they are told to people."""
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Strict
@@ -38,6 +39,7 @@ MILLISECOND = timedelta(milliseconds=1)  # made once: the fold asks often
 UNITS = (("week", 604_800_000), ("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000))
 
 
+@lru_cache(maxsize=1024)  # the fold says the same few again and again
 def describe(duration: timedelta) -> str:
     """Say a duration in words, exactly: "1 day 12 hours". Weeks are used only where they come out even."""
     left = milliseconds(duration)

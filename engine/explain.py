@@ -10,7 +10,7 @@ state: only what that fold does counts. A condition may hold and the re-entry ru
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -194,7 +194,7 @@ class _Explainer:
                     continue
                 following.append(Granted(given.id, self.now) if isinstance(given, Asked) else given)
 
-    def _fold(self, input: UserInput) -> list[tuple[str, Input]]:
+    def _fold(self, input: UserInput) -> Sequence[tuple[str, Input]]:
         """Fold an input, keep what is worth telling of it, and return what it gave rise to."""
         self.watch.looks.clear()
         before, older = self.state, self.older

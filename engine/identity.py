@@ -20,13 +20,14 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import duplicates
+from engine.admission import MAX_ENTERED, MAX_RUNS
 from engine.catalog import Catalog
 from engine.errors import InvalidInput
 from engine.goals import MAX_GOALS
 from engine.history import MAX_TRACKS
 from engine.policy import MAX_CONTACTS
 from engine.profiles import MAX_ATTRIBUTES, merged
-from engine.turn import MAX_ENTERED, MAX_REFUSED, MAX_RUNS
+from engine.turn import MAX_REFUSED
 from schemas.state import Contact, OpenGoal, Run, Track, User
 
 MAX_PART_BYTES = 65_536  # of what an alias hands over at once; in base64 it still is a record that may be folded

@@ -26,7 +26,7 @@ from engine.conditions import (
     leaves,
     problem_of,
 )
-from engine.durations import Duration, days, describe
+from engine.durations import Duration, days, describe, milliseconds
 from engine.entries import Api, Changed, Entry, Schedule, names_of
 from engine.errors import JourneyError
 from engine.steps import AnyStep, Call, Send
@@ -55,8 +55,12 @@ class After:
     duration: Duration = Field(gt=timedelta(0))
     kind: Literal["after"] = "after"
 
+    @cached_property
+    def duration_ms(self) -> int:
+        return milliseconds(self.duration)
+
     def allows(self, last_entered_at: int | None, now: int) -> bool:
-        return last_entered_at is None or now - last_entered_at >= self.duration // timedelta(milliseconds=1)
+        return last_entered_at is None or now - last_entered_at >= self.duration_ms
 
     def __str__(self) -> str:
         return f"again after {describe(self.duration)}"
@@ -146,6 +150,10 @@ class Journey:
     @property
     def label(self) -> str:
         return f"{self.name} v{self.version}"
+
+    @cached_property
+    def late_after_ms(self) -> int:
+        return milliseconds(self.late_after)
 
     @property
     def entry_names(self) -> frozenset[str]:

@@ -17,7 +17,6 @@ Every function returns a `Move`: the run as it is now and all that was asked for
 or does I/O, so the same inputs give the same moves in production, on replay after a crash, and in a simulation.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,32 +25,12 @@ from msgspec.structs import replace
 
 from engine.conditions import Facts
 from engine.journey import Journey
-from engine.outcomes import Consider, Finish, Forward, Go, Outcome, Visit, Wait
-from engine.policy import Policy, Request, Verdict
+from engine.outcomes import Consider, Finish, Forward, Go, Outcome, Place, Visit, Wait
+from engine.policy import Request, Verdict
 from engine.profiles import merged
 from schemas.inputs import Asked
 from schemas.outputs import JournalEntry, JournalKind, Message
-from schemas.state import Run, Sent, Track
-
-
-class Place(Struct, gc=False):
-    """Whose run it is and when: the same for everything that one input does to one run, but for the profile."""
-
-    tenant: str
-    user: str
-    profile: dict[str, Any]
-    history: Mapping[str, Track]
-    earlier: Mapping[str, Track]
-    policy: Policy
-    at: int  # the time by which paths are decided
-    now: int  # the record's time
-    cause: str
-
-    def facts(self, run: Run, name: str | None = None, properties: Mapping[str, Any] | None = None) -> Facts:
-        """What a run sees now: the event at hand if one is named, and what became of its own messages."""
-        shown = run.event if properties is None else properties
-        here = run.sends.get(run.step)
-        return Facts(self.profile, name, shown, run.sends, here, run.answers, self.history, self.at)
+from schemas.state import Run, Sent
 
 
 class Move(Struct, gc=False):
@@ -197,22 +176,34 @@ def end(run: Run, reason: str, place: Place) -> Move:
 
 def _walk(journey: Journey, run: Run, target: str, place: Place, move: Move) -> Move:
     """Pass through steps until one waits, a message is come to, or the run ends."""
-    return _apply(journey, *_arrive(journey, run, target, place, move), place, move)
+    return _apply(journey, run, Go(target), place, move)
 
 
 def _apply(journey: Journey, run: Run, outcome: Outcome, place: Place, move: Move) -> Move:
     """Carry out what a step answered; walk on as long as it says so."""
-    while isinstance(outcome, Go):
-        run = _ask(run, outcome.messages, place, move)
-        move.inputs += outcome.inputs
+    visit = Visit(run, place, journey.templates)
+    while type(outcome) is Go:
+        if outcome.messages:
+            run = _ask(run, outcome.messages, place, move)
+        if outcome.inputs:
+            move.inputs += outcome.inputs
         if outcome.updates:
             place.profile = merged(place.profile, outcome.updates)
             move.journal.append(entry("updated", run, place, detail=dict(outcome.updates)))
-        run, outcome = _arrive(journey, run, outcome.step, place, move)
+        target = outcome.step
+        if target in move.passed:
+            raise LoopError(f"{journey.label}: {' > '.join([*move.passed, target])} loops without waiting")
+        move.passed.append(target)
+        run = replace(run, step=target, visit=run.visit + 1, arrived_at=place.at, due_at=None, look_at=None)
+        move.journal.append(entry("step", run, place))
+        visit.run = run
+        outcome = journey.steps[target].enter(visit)
     match outcome:
         case Wait():
-            run = _ask(run, outcome.messages, place, move)
-            move.inputs += outcome.inputs
+            if outcome.messages:
+                run = _ask(run, outcome.messages, place, move)
+            if outcome.inputs:
+                move.inputs += outcome.inputs
             move.run = replace(run, due_at=outcome.until_at, look_at=outcome.look_at, mode=outcome.quota)
         case Consider():
             move.run, move.request = run, outcome.request
@@ -222,20 +213,8 @@ def _apply(journey: Journey, run: Run, outcome: Outcome, place: Place, move: Mov
     return move
 
 
-def _arrive(journey: Journey, run: Run, target: str, place: Place, move: Move) -> tuple[Run, Outcome]:
-    if target in move.passed:
-        raise LoopError(f"{journey.label}: {' > '.join([*move.passed, target])} loops without waiting")
-    move.passed.append(target)
-    run = replace(run, step=target, visit=run.visit + 1, arrived_at=place.at, due_at=None, look_at=None)
-    move.journal.append(entry("step", run, place))
-    return run, journey.steps[target].enter(_visit(journey, run, place))
-
-
 def _visit(journey: Journey, run: Run, place: Place) -> Visit:
-    return Visit(
-        run, place.tenant, place.user, place.profile, place.history, place.earlier, place.policy, journey.templates,
-        place.at, place.now,
-    )  # fmt: skip
+    return Visit(run, place, journey.templates)
 
 
 def _ask(run: Run, messages: tuple[Message, ...], place: Place, move: Move) -> Run:
@@ -248,11 +227,14 @@ def _ask(run: Run, messages: tuple[Message, ...], place: Place, move: Move) -> R
     return run
 
 
-def entry(kind: JournalKind, run: Run, place: Place, **more: Any) -> JournalEntry:
+def entry(
+    kind: JournalKind, run: Run, place: Place, message: str = "", reason: str = "", detail: dict[str, Any] | None = None
+) -> JournalEntry:
     """Return a journal entry about a run."""
     return JournalEntry(
-        kind, place.at, place.tenant, place.user, place.cause, run.journey, run.version, run.id, run.step, **more
-    )
+        kind, place.at, place.tenant, place.user, place.cause, run.journey, run.version, run.id, run.step, message, reason,
+        detail if detail is not None else {},
+    )  # fmt: skip
 
 
 def _shown(at: int) -> str:

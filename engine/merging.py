@@ -196,9 +196,9 @@ class Merging:
     def _bring(self, absorbed: Absorbed, at: int) -> None:
         """Take what an alias has handed over, or its refusal; go on if that was all that was waited for."""
         identity = self.user.identity or NOBODY_IN_PARTICULAR
-        cell = duplicates.cell(absorbed.id, self.now)
-        if not duplicates.is_known(self.user.seen, cell) and not duplicates.is_known(self.older, cell):
-            self.user = replace(self.user, seen=self.user.seen + cell)
+        seen = duplicates.noted(self.user.seen, self.older, absorbed.id, self.now)
+        if seen is not None:
+            self.user = replace(self.user, seen=seen)
             if absorbed.refused:
                 self._note("not_linked", at, absorbed.refused, {"alias": absorbed.alias})
             elif absorbed.state:

@@ -115,7 +115,11 @@ def _ordered(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
 
 
 def _in(found: Any, value: Any) -> bool:
-    return isinstance(value, tuple) and any([_equal(found, item) for item in value])
+    if isinstance(value, tuple):
+        for item in value:
+            if _equal(found, item):
+                return True
+    return False
 
 
 def _contains(found: Any, value: Any) -> bool:

@@ -6,11 +6,13 @@ from schemas.inputs import Entered, Erased, Event, Granted, Receipt, Resumed, Us
 
 def give(turn: Turn, input: UserInput) -> None:
     """Fire what was due, then give the user the input. What runs came to meanwhile is for `Turn.settle` to judge."""
+    if type(input) is Event:
+        turn.fire_what_is_due()
+        turn.take_event(input)
+        return
     resumed = isinstance(input, Resumed) and turn.unsuspend(input.run)
     turn.fire_what_is_due()
     match input:
-        case Event():
-            turn.take_event(input)
         case Receipt():
             turn.take_receipt(input)
         case Granted():

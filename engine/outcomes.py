@@ -6,7 +6,6 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from engine.conditions import NOTHING, Facts
-from engine.durations import milliseconds
 from engine.policy import Policy, Request, Verdict, zone_name
 from schemas.inputs import Input
 from schemas.outputs import Message
@@ -58,29 +57,57 @@ class Finish(Struct, frozen=True, gc=False):
 Outcome = Go | Wait | Consider | Finish
 
 
-class Visit(Struct, gc=False):
-    """A run at a step. `at` is the time by which paths are decided, `now` that of the record being folded.
+class Place(Struct, gc=False):
+    """Whose run it is and when: the same for everything that one input does to one run, but for the profile.
 
-    They differ when timers are late: after an outage a wait ends at its own time, but a message goes out now or not at all.
-    `earlier` is the history without the event at hand: a run never sees the input that created it.
+    `at` is the time by which paths are decided, `now` that of the record being folded. They differ when timers are late:
+    after an outage a wait ends at its own time, but a message goes out now or not at all. `earlier` is the history without
+    the event at hand: a run never sees the input that created it.
     """
 
-    run: Run
     tenant: str
     user: str
-    profile: Mapping[str, Any]
+    profile: dict[str, Any]
     history: Mapping[str, Track]
     earlier: Mapping[str, Track]
     policy: Policy
-    templates: Mapping[str, str]
     at: int
     now: int
+    cause: str
+
+    def facts(self, run: Run, name: str | None = None, properties: Mapping[str, Any] | None = None) -> Facts:
+        """What a run sees now: the event at hand if one is named, and what became of its own messages."""
+        shown = run.event if properties is None else properties
+        here = run.sends.get(run.step)
+        return Facts(self.profile, name, shown, run.sends, here, run.answers, self.history, self.at)
+
+
+class Visit(Struct, gc=False):
+    """A run at a step, as the step is told of it."""
+
+    run: Run
+    place: Place
+    templates: Mapping[str, str]
 
     def facts(self, since: int | None = None) -> Facts:
         """What conditions see on arrival: no event is at hand; properties are those of the event that began the run."""
-        run = self.run
-        history = self.history if since is None else self.earlier
-        return Facts(self.profile, None, run.event, run.sends, None, run.answers, history, self.at, since)
+        run, place = self.run, self.place
+        history = place.history if since is None else place.earlier
+        return Facts(place.profile, None, run.event, run.sends, None, run.answers, history, place.at, since)
+
+    @property
+    def at(self) -> int:
+        """The time by which paths are decided, in ms."""
+        return self.place.at
+
+    @property
+    def now(self) -> int:
+        """The time of the record being folded, in ms."""
+        return self.place.now
+
+    @property
+    def profile(self) -> Mapping[str, Any]:
+        return self.place.profile
 
     @property
     def id(self) -> str:
@@ -89,25 +116,26 @@ class Visit(Struct, gc=False):
 
     @property
     def zone(self) -> str:
-        return zone_name(self.policy, self.profile)
+        return zone_name(self.place.policy, self.place.profile)
 
-    def message(self, verdict: Verdict, template: str, request: Request) -> Message:
+    def message(self, verdict: Verdict, template: str, topic: str, transactional: bool, expires_at: int) -> Message:
         """Return the command for this visit; its id is the visit's, so that the same visit always asks for the same."""
+        run, place = self.run, self.place
         return Message(
             id=self.id,
-            tenant=self.tenant,
-            user=self.user,
+            tenant=place.tenant,
+            user=place.user,
             channel=verdict.channel,
             address=verdict.address,
             template=self.templates.get(template, template),
-            journey=self.run.journey,
-            version=self.run.version,
-            step=self.run.step,
-            run=self.run.id,
-            requested_at=self.now,
-            expires_at=request.at + milliseconds(request.max_lateness),
-            profile=dict(self.profile),
-            event=self.run.event,
-            topic=request.topic,
-            transactional=request.transactional,
+            journey=run.journey,
+            version=run.version,
+            step=run.step,
+            run=run.id,
+            requested_at=place.now,
+            expires_at=expires_at,
+            profile=place.profile,
+            event=run.event,
+            topic=topic,
+            transactional=transactional,
         )

@@ -58,10 +58,9 @@ def _passes_shadows(event: Event, user: User, catalog: Catalog, tenant: str, now
 def remember(event: Event, user: User, now: int, older: bytes) -> tuple[User, bytes] | None:
     """Return the user and the older ids with that of this event; None if it is known already. Raises InvalidInput."""
     check(event)
-    cell = duplicates.cell(event.id, now)
-    if duplicates.is_known(user.seen, cell) or (older and duplicates.is_known(older, cell)):
+    seen = duplicates.noted(user.seen, older, event.id, now)
+    if seen is None:
         return None
-    seen = user.seen + cell
     if not duplicates.overflows(seen):
         return replace(user, seen=seen), older
     seen, older = duplicates.spill(seen, older, now)

@@ -15,10 +15,10 @@ taken; if none may now and one may later, the message is held.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
 from datetime import time, timedelta
 from typing import Annotated, Any, Literal
 
+from msgspec import Struct
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
@@ -106,23 +106,21 @@ class Policy:
         return max((milliseconds(cap.within) for cap in self.caps), default=0)
 
 
-@plain_dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True, gc=False):
     """A message that a send asks for, as the policy needs to know it. `at`: the send's own time."""
 
     channels: Sequence[str]
     topic: str
     transactional: bool
     at: int
-    max_lateness: timedelta
+    max_lateness_ms: int
     ignores_quiet_hours: bool = False
     holdout: float = 0  # of the journey, in percent
     journey: str = ""
     is_paid: bool = False  # the budget has granted a place
 
 
-@plain_dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True, gc=False):
     """The policy's answer for one message. `until_at`: when a held one is judged anew; `budget`: what to ask of the quota."""
 
     kind: Literal["deliver", "drop", "hold", "ask"]
@@ -136,8 +134,10 @@ class Verdict:
 
 def judge(policy: Policy, user_id: str, user: User, request: Request, now: int) -> Verdict:
     """Return the verdict on a request considered at `now` (ms). `user` is as of this input: profile, contacts, refusals."""
-    if now - request.at > milliseconds(request.max_lateness):
+    if now - request.at > request.max_lateness_ms:
         return Verdict("drop", "late")
+    if len(request.channels) == 1:
+        return _on_channel(policy, request.channels[0], user_id, user, request, now)
     verdicts = [_on_channel(policy, channel, user_id, user, request, now) for channel in request.channels]
     for verdict in verdicts:
         if verdict.kind in ("deliver", "ask"):
@@ -159,7 +159,7 @@ def _on_channel(policy: Policy, channel: str, user_id: str, user: User, request:
         return Verdict("drop", f"no address for {channel}")
     if request.transactional:
         return Verdict("deliver", "", channel, address)
-    if _is_held_out(policy, user_id, request):
+    if (policy.holdout or request.holdout) and _is_held_out(policy, user_id, request):
         return Verdict("drop", "holdout")
     if not request.ignores_quiet_hours and (until_at := quiet_until(policy, channel, user.profile, now)) is not None:
         return Verdict("hold", "quiet hours", channel, address, until_at)
@@ -180,10 +180,10 @@ def day_of(policy: Policy, at: int) -> str:
 
 def consents(policy: Policy, user: User, channel: str, topic: str) -> bool:
     """May the user be written to on this channel about this topic? The narrowest word of theirs counts."""
-    if f"{channel}:{topic}" in user.refused or f"{channel}:all" in user.refused:
+    if user.refused and (f"{channel}:{topic}" in user.refused or f"{channel}:all" in user.refused):
         return False
     said = user.profile.get("consent")
-    if isinstance(said, Mapping):
+    if said is not None and isinstance(said, Mapping):
         for name in (f"{channel}:{topic}", topic, channel):
             if isinstance(said.get(name), bool):
                 return bool(said[name])

@@ -7,6 +7,8 @@ import msgspec
 
 from engine.errors import InvalidInput
 
+_encode = msgspec.msgpack.Encoder().encode
+
 MAX_ATTRIBUTES = 512
 MAX_PROFILE_BYTES = 65_536  # encoded; twice the largest event
 
@@ -34,6 +36,6 @@ def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 def encoded_size(value: Any) -> int | None:
     """Return how many bytes a value takes in a state, or None if a state can't hold it."""
     try:
-        return len(msgspec.msgpack.encode(value))
+        return len(_encode(value))
     except (OverflowError, RecursionError, ValueError, TypeError):
         return None

@@ -1,12 +1,12 @@
 """A user's turn: everything that one input sets in motion, in the order that `engine/actor.py` tells."""
 
 from collections.abc import Callable
-from dataclasses import replace as with_fields
 from typing import Any
 
 from msgspec.structs import replace
 
 from engine import duplicates, goals, history, machine, run_ids
+from engine.admission import refusal, with_entry
 from engine.catalog import Catalog
 from engine.conditions import Facts
 from engine.due import first_due, moving_to
@@ -15,16 +15,14 @@ from engine.entries import Api, Changed, Schedule
 from engine.events import MAX_ANSWER_BYTES, carried, check, check_entry, check_nesting, key_in, worth_of
 from engine.journey import Journey
 from engine.local_time import read_local, to_instant, zone
-from engine.machine import Move, Place
-from engine.outcomes import Forward
+from engine.machine import Move
+from engine.outcomes import Forward, Place
 from engine.policy import Request, judge, with_contact, zone_name
 from engine.profiles import changes_between, merged
 from schemas.inputs import Asked, Entered, Event, Granted, Input, Receipt
 from schemas.outputs import JournalEntry, JournalKind, Message
 from schemas.state import Contact, OpenGoal, Run, Sent, User
 
-MAX_RUNS = 64  # live runs per user
-MAX_ENTERED = 256  # journeys and keys whose last entry is remembered per user; the oldest is forgotten
 MAX_FIRINGS = 1000  # timers of one run in one input: a loop of short delays must not stop the partition after an outage
 MAX_ROUNDS = 32  # of runs that see what other runs changed in the profile, and of messages considered, in one input
 MAX_REFUSED = 64
@@ -108,11 +106,8 @@ class Turn:
     def take_event(self, event: Event) -> None:
         check(event)
         cause = f"event {event.name} #{event.id}"
-        cell = duplicates.cell(event.id, self.now)
-        if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.older, cell):
-            self._note("dropped", cause, reason="duplicate")
+        if not self._is_first(event.id, cause):
             return
-        self.seen += cell
         before = self.profile
         if event.profile:
             self.profile = merged(before, event.profile)
@@ -121,6 +116,27 @@ class Turn:
             facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
             self.history = history.note(self.history, trackers, facts, min(event.occurred_at, self.now))
         place = self._place(self.now, cause)
+        if self.goals or self.runs:
+            self._tell(event, place, bool(event.profile or trackers))
+        for journey in self.catalog.beginning_with(self.tenant, event.name):
+            assert not isinstance(journey.entry, Api | Changed | Schedule)
+            facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
+            if journey.entry.holds(facts):
+                self._enter(journey, event.id, event.properties, event.occurred_at, place)
+        if event.profile:
+            self._profile_changed(before, place, event.properties)
+
+    def _is_first(self, id: str, cause: str) -> bool:
+        """Remember the id of an input; return False if it is known already."""
+        seen = duplicates.noted(self.seen, self.older, id, self.now)
+        if seen is None:
+            self._note("dropped", cause, reason="duplicate")
+            return False
+        self.seen = seen
+        return True
+
+    def _tell(self, event: Event, place: Place, is_news: bool) -> None:
+        """Let the goals and the live runs know of an event. `is_news`: it has changed what is known of the user, too."""
         facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
         if self.goals:
             self._reach_goals(place, facts)
@@ -134,15 +150,8 @@ class Turn:
                 continue
             if run.key is None or run.key == key_in(event.properties, journey.key):
                 self._show(run, place, facts)
-            elif names is None and (event.profile or trackers):
+            elif names is None and is_news:
                 self._show(run, place, self._bare_facts(run))
-        for journey in self.catalog.beginning_with(self.tenant, event.name):
-            assert not isinstance(journey.entry, Api | Changed | Schedule)
-            facts = Facts(self.profile, event.name, event.properties, history=self.history, now=self.now)
-            if journey.entry.holds(facts):
-                self._enter(journey, event.id, event.properties, event.occurred_at, place)
-        if event.profile:
-            self._profile_changed(before, place, event.properties)
 
     def _profile_changed(self, before: dict[str, Any], place: Place, properties: dict[str, Any]) -> None:
         """Let runs that follow the profile read it again, and journeys begin that wait for a change."""
@@ -178,11 +187,8 @@ class Turn:
         """Begin a run by API, by another journey, or by a schedule."""
         check_entry(entered)
         cause = f"{entered.by} #{entered.id}"
-        cell = duplicates.cell(entered.id, self.now)
-        if duplicates.is_known(self.seen, cell) or duplicates.is_known(self.older, cell):
-            self._note("dropped", cause, reason="duplicate")
+        if not self._is_first(entered.id, cause):
             return
-        self.seen += cell
         control = self.catalog.controls.get((self.tenant, entered.journey))
         journey = self.catalog.of(self.tenant, entered.journey)
         if journey is None or (control is not None and control.is_closed):
@@ -206,8 +212,10 @@ class Turn:
     ) -> None:
         key = key_in(properties, journey.key)
         slot = journey.name if key is None else f"{journey.name}|{key}"
-        if refusal := self._refusal(journey, occurred_at, key, slot):
-            self._note("not_entered", place.cause, journey=journey.name, version=journey.version, reason=refusal)
+        is_paused = bool(self.catalog.steered) and self._is_paused(journey.name)
+        refused = refusal(journey, key, self.runs, self.entered.get(slot), occurred_at, self.now, is_paused)
+        if refused:
+            self._note("not_entered", place.cause, journey=journey.name, version=journey.version, reason=refused)
             return
         run = Run(
             id=run_ids.run_id(self.tenant, self.user_id, journey, id, key, self.now),
@@ -221,7 +229,7 @@ class Turn:
             key=key,
             event=carried(properties),
         )
-        self._remember_entry(slot)
+        self.entered = with_entry(self.entered, slot, self.now)
         self.goals = goals.with_goal(self.goals, journey, run, self.now)
         self._note(
             "entered", place.cause, journey=journey.name, version=journey.version, run=run.id,
@@ -238,30 +246,6 @@ class Turn:
         self.runs.append(run)
         if run.due_at == self.now:
             self._move(run, place, machine.start)
-
-    def _refusal(self, journey: Journey, occurred_at: int, key: str | None, slot: str) -> str:
-        """Say why no run begins, or nothing."""
-        if journey.key is not None and key is None:
-            return f"the event has no {journey.key}"
-        if self.now - occurred_at > milliseconds(journey.late_after):
-            return "the event came too late"
-        if self._is_paused(journey.name):
-            return "the journey is paused"
-        if any([run.journey == journey.name and run.key == key for run in self.runs]):
-            return "already in it"
-        if not journey.reentry.allows(self.entered.get(slot), self.now):
-            return f"re-entry is {journey.reentry}"
-        if len(self.runs) >= MAX_RUNS:
-            return f"{MAX_RUNS} runs are live already"
-        return ""
-
-    def _remember_entry(self, slot: str) -> None:
-        entered = {name: at for name, at in self.entered.items() if name != slot}
-        entered[slot] = self.now
-        while len(entered) > MAX_ENTERED:
-            # Keys go first: three hundred carts must not make a customer new again.
-            del entered[next((name for name in entered if "|" in name), next(iter(entered)))]
-        self.entered = entered
 
     # Receipts and grants
 
@@ -347,7 +331,7 @@ class Turn:
                 self._suspend(stuck, RuntimeError(f"more than {MAX_ROUNDS} messages in one input"), place)
 
     def _is_at_a_message(self, run: Run) -> bool:
-        return any([run_id == run.id for run_id, *_ in self.waiting])
+        return bool(self.waiting) and any([run_id == run.id for run_id, *_ in self.waiting])
 
     def _show_changes(self, at: int) -> None:
         """Let the runs see what steps have changed in the profile at that time."""
@@ -362,16 +346,16 @@ class Turn:
     def _consider(self) -> None:
         """Judge the messages that runs have come to: the highest priority first, what was due first, the oldest run."""
         waiting, self.waiting = self.waiting, []
-        order = {run.id: at for at, run in enumerate(self.runs)}
-        priority = {run.id: self._journey(run).priority for run in self.runs}
-        for run_id, request, place, passed in sorted(
-            waiting, key=lambda each: (-priority[each[0]], each[2].at, order[each[0]])
-        ):
+        if len(waiting) > 1:
+            order = {run.id: at for at, run in enumerate(self.runs)}
+            priority = {run.id: self._journey(run).priority for run in self.runs}
+            waiting.sort(key=lambda each: (-priority[each[0]], each[2].at, order[each[0]]))
+        for run_id, request, place, passed in waiting:
             run = self._find(run_id)
             if run is None:
                 continue
             if holdout := self._journey(run).holdout:
-                request = with_fields(request, holdout=holdout)
+                request = replace(request, holdout=holdout)
             judged = User(profile=self.profile, contacts=self.contacts, refused=self.refused)
             verdict = judge(self.policy, self.user_id, judged, request, self.now)
             place.profile = self.profile
@@ -417,7 +401,8 @@ class Turn:
         if moved is None:
             return
         self._replace(run, moved.run)
-        self.messages += moved.messages
+        if moved.messages:
+            self.messages += moved.messages
         self.journal += moved.journal
         for forward in moved.inputs:
             self._give(forward)
@@ -440,14 +425,19 @@ class Turn:
         self.errors.append(error)
 
     def _find(self, run_id: str) -> Run | None:
-        return next((run for run in self.runs if run.id == run_id), None)
+        for run in self.runs:
+            if run.id == run_id:
+                return run
+        return None
 
     def _replace(self, run: Run, by: Run | None) -> None:
-        at = next(index for index, each in enumerate(self.runs) if each.id == run.id)
-        if by is None:
-            del self.runs[at]
-        else:
-            self.runs[at] = by
+        for at, each in enumerate(self.runs):
+            if each.id == run.id:
+                if by is None:
+                    del self.runs[at]
+                else:
+                    self.runs[at] = by
+                return
 
     def _journey(self, run: Run | OpenGoal) -> Journey:
         """Return the version that a run is in. That it isn't there would be our fault, not the run's."""

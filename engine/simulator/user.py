@@ -1,7 +1,7 @@
 """One simulated user: whatever can happen to them, and what came of it."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -47,7 +47,7 @@ class Folded(Struct, frozen=True):
     at: int
     catalog: Catalog
     input: UserInput
-    messages: list[Message]
+    messages: Sequence[Message]
 
 
 class SimulatedUser:

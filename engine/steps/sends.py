@@ -1,10 +1,11 @@
 """Steps that reach out: to a person over a channel, to another system over HTTP."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Literal
 
+from msgspec.structs import replace
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
@@ -42,10 +43,14 @@ class Send(Step):
     max_lateness: Duration = Field(default=hours(24), kw_only=True, gt=timedelta(0))
     kind: Literal["send"] = Field(default="send", kw_only=True)
 
-    @property
+    @cached_property
     def channels(self) -> tuple[str, ...]:
         """The channels to try, whichever form was written."""
         return (self.channel,) if isinstance(self.channel, str) else tuple(self.channel)
+
+    @cached_property
+    def max_lateness_ms(self) -> int:
+        return milliseconds(self.max_lateness)
 
     def edges(self) -> Sequence[tuple[str, str]]:
         ways = [("accepted" if self.on_failed else "sent", self.then)]
@@ -65,7 +70,8 @@ class Send(Step):
     def decide(self, visit: Visit, verdict: Verdict) -> Go | Wait:
         if verdict.kind == "drop":
             return Go(self.on_blocked or self.then)
-        message = visit.message(verdict, self.template, self._request(visit))
+        expires_at = visit.run.arrived_at + self.max_lateness_ms
+        message = visit.message(verdict, self.template, self.topic, self.transactional, expires_at)
         if self.on_failed is None:
             return Go(self.then, (message,))
         return Wait(visit.now + milliseconds(RECEIPT_PATIENCE), messages=(message,))
@@ -74,7 +80,7 @@ class Send(Step):
         """The budget's answer. With a place of the day that it is, the rest is judged anew."""
         if at is None:
             return Go(self.on_blocked or self.then)
-        is_todays = day_of(visit.policy, at) == day_of(visit.policy, visit.now)
+        is_todays = day_of(visit.place.policy, at) == day_of(visit.place.policy, visit.now)
         return Consider(replace(self._request(visit), is_paid=is_todays))
 
     def _request(self, visit: Visit) -> Request:
@@ -83,7 +89,7 @@ class Send(Step):
             self.topic,
             self.transactional,
             visit.run.arrived_at,
-            self.max_lateness,
+            self.max_lateness_ms,
             self.quiet_hours == "ignore",
             journey=visit.run.journey,
         )
@@ -130,7 +136,7 @@ class Call(Step):
         until_at = visit.now + milliseconds(self.timeout)
         body = {"id": visit.id, **fill(self.body, visit.run, visit.profile)}
         message = Message(
-            id=visit.id, tenant=visit.tenant, user=visit.user, channel=CALL_CHANNEL, address=self.url, template="",
+            id=visit.id, tenant=visit.place.tenant, user=visit.place.user, channel=CALL_CHANNEL, address=self.url, template="",
             journey=visit.run.journey, version=visit.run.version, step=visit.run.step, run=visit.run.id,
             requested_at=visit.now, expires_at=until_at, topic="call", transactional=True,
             call={"method": self.method, "url": self.url, "body": body},

@@ -154,6 +154,10 @@ class WaitFor(Step):
         return self.awaits if isinstance(self.awaits, Sequence) else ((self.awaits, self.then or ""),)
 
     @cached_property
+    def timeout_ms(self) -> int:
+        return milliseconds(self.timeout)
+
+    @cached_property
     def timed(self) -> Sequence[Condition]:
         """What of the awaited may come true by time alone."""
         return tuple(condition for condition, _ in self.cases if depends_on_time(condition))
@@ -170,7 +174,7 @@ class WaitFor(Step):
         already = self.resume(facts)
         if already is None and self.lookback is not None:
             already = self.resume(visit.facts(since=visit.at - milliseconds(self.lookback)))
-        return Go(already) if already else Wait(visit.at + milliseconds(self.timeout), self.look_at(facts))
+        return Go(already) if already else Wait(visit.at + self.timeout_ms, self.look_at(facts))
 
     def resume(self, facts: Facts) -> str | None:
         for condition, step in self.cases:
@@ -219,7 +223,7 @@ class Throttle(Step):
     def enter(self, visit: Visit) -> Outcome:
         name = self.name or f"{visit.run.journey}.{visit.run.step}"
         every_ms = max(1, round(MINUTE_MS / self.per_minute))
-        asked = Asked(visit.id, visit.user, every_ms=every_ms)
+        asked = Asked(visit.id, visit.place.user, every_ms=every_ms)
         return Wait(None, inputs=(Forward(f"quota:throttle.{name}", asked),), quota="asked")
 
     def granted(self, visit: Visit, at: int | None) -> Outcome:

@@ -51,7 +51,7 @@ class Cohorts(Step):
 
     def enter(self, visit: Visit) -> Outcome:
         salt = self.salt or f"{visit.run.journey}:{visit.run.step}"
-        return Go(cohort(self.weights, f"{visit.tenant}:{visit.user}", salt))
+        return Go(cohort(self.weights, f"{visit.place.tenant}:{visit.place.user}", salt))
 
     def describe(self) -> str:
         return "split at random"

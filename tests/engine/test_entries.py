@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from engine import Delay, Exit, Journey, WaitFor, after, always, days, hours, minutes, on, once, profile, where
+from engine.admission import MAX_ENTERED, MAX_RUNS
 from engine.journey import Reentry
 from engine.simulator import BEGIN, Simulate
-from engine.turn import MAX_ENTERED, MAX_RUNS
 
 
 def brief(reentry: Reentry = once, key: str | None = None, name: str = "brief", version: int = 1) -> Journey:

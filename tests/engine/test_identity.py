@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Delay, Exit, Journey, days, duplicates, on
+from engine.admission import MAX_ENTERED, MAX_RUNS
 from engine.catalog import Catalog
 from engine.goals import MAX_GOALS
 from engine.history import MAX_TRACKS
 from engine.identity import MAX_PART_BYTES, PORTIONS, Ended, portions, united
 from engine.policy import MAX_CONTACTS
 from engine.profiles import MAX_ATTRIBUTES, MAX_PROFILE_BYTES
-from engine.turn import MAX_ENTERED, MAX_REFUSED, MAX_RUNS
+from engine.turn import MAX_REFUSED
 from schemas.state import Contact, OpenGoal, Run, Sent, Track, User
 
 CART = Journey(
@@ -39,8 +40,14 @@ def a_run(number: int, key: str | None = None, weight: int = 0) -> Run:
     )
 
 
+def cell(id: str, at: int) -> bytes:
+    noted = duplicates.noted(b"", b"", id, at)
+    assert noted is not None
+    return noted
+
+
 def ids(first: int, count: int, at: int = NOW) -> bytes:
-    return b"".join(duplicates.cell(f"m{number}", at) for number in range(first, first + count))
+    return b"".join(cell(f"m{number}", at) for number in range(first, first + count))
 
 
 LARGE = User(
@@ -64,7 +71,7 @@ def test_a_large_state_is_handed_over_in_parts_and_nothing_of_it_is_missing() ->
         if name != "seen":
             assert getattr(after, name) == getattr(LARGE, name), name
     known = older + after.seen
-    assert all(duplicates.is_known(known, duplicates.cell(f"m{number}", NOW)) for number in range(4000))
+    assert all(duplicates.is_known(known, cell(f"m{number}", NOW)) for number in range(4000))
     assert (after.has_older, ended) == (True, [])
 
 
@@ -113,10 +120,8 @@ def test_a_part_that_comes_twice_changes_nothing() -> None:
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 90)), max_size=150), st.lists(st.integers(0, 40), max_size=90)
 )
 def test_seen_ids_are_united_newest_last_and_each_once(ours: list[tuple[int, int]], theirs: list[int]) -> None:
-    mine = b"".join(
-        duplicates.cell(f"m{number}", NOW + at * 1000) for number, at in sorted(ours, key=lambda each: each[1])
-    )
-    other = b"".join(duplicates.cell(f"m{number}", NOW) for number in theirs)
+    mine = b"".join(cell(f"m{number}", NOW + at * 1000) for number, at in sorted(ours, key=lambda each: each[1]))
+    other = b"".join(cell(f"m{number}", NOW) for number in theirs)
     seen, older = duplicates.united(mine, other, NOW)
     cells = [(older + seen)[at : at + 12] for at in range(0, len(older + seen), 12)]
     assert {cell[:8] for cell in cells} == {(mine + other)[at : at + 8] for at in range(0, len(mine + other), 12)}
