@@ -1,7 +1,7 @@
 """One simulated user: whatever can happen to them, and what came of it."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -47,7 +47,7 @@ class Folded(Struct, frozen=True):
     at: int
     catalog: Catalog
     input: UserInput
-    messages: Sequence[Message]
+    messages: list[Message]
 
 
 class SimulatedUser:
@@ -184,7 +184,7 @@ class SimulatedUser:
         simulation, before = self.simulation, self._state
         catalog, now = simulation.catalog, simulation.now_ms
         handled = handle(catalog, simulation.tenant, self.user_id, before, input, now, self.older)
-        self.log.append(Folded(now, catalog, input, handled.messages))
+        self.log.append(Folded(now, catalog, input, list(handled.messages)))
         self._state, self.older = handled.user, handled.older
         self.journal += handled.journal
         self.shadowed += handled.shadowed
