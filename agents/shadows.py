@@ -18,6 +18,7 @@ from engine.errors import JourneyError
 from engine.runtime.host import Definitions
 from engine.runtime.publish import shown
 from schemas.definitions import Definition
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry
 from schemas.records import Record
 
@@ -53,7 +54,6 @@ def read_report(read: ReadJournal, tenant: str, journey: str) -> tuple[Report, S
 
 
 def _read(read: ReadJournal, divergence: Divergence) -> Divergence:
-    decode = msgspec.json.Decoder(JournalEntry).decode
     wanted = f'"{divergence.journey}"'.encode()
     for records in read():
         divergence.begin_partition()
@@ -61,7 +61,8 @@ def _read(read: ReadJournal, divergence: Divergence) -> Divergence:
             if (
                 record.value is not None and wanted in record.value
             ):  # most are of other journeys, and needn't be decoded
-                divergence.give(decode(record.value))
+                for entry in read_entries(record.value):
+                    divergence.give(entry)
     return divergence
 
 

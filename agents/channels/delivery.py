@@ -34,7 +34,8 @@ from engine.runtime.dead_letters import DEAD_LETTERS, park
 from engine.runtime.host import Batch, Definitions, Fenced, PartitionHost, Suppressions
 from engine.runtime.metrics import Metrics
 from schemas.definitions import Definition
-from schemas.outputs import Message, Suppression
+from schemas.journal import LINES_TYPE, write_entries
+from schemas.outputs import JournalEntry, Message, Suppression
 from schemas.records import Headers, NewRecord, Record
 
 POLL_RECORDS: Final = 200  # a record is up to 36 kB: 7 MB waiting in memory at most
@@ -44,6 +45,7 @@ FORGOTTEN_PER_TURN: Final = 200
 CLOGGED_SECONDS: Final = 60.0  # what a slow receiver's messages are put aside for: a million waiting cost 2 % of a core
 CALL_SECONDS: Final = 120.0  # channels have tighter limits of their own; this one is for their bugs
 TEMPLATE_PATIENCE: Final = timedelta(seconds=30)  # for a template that was published a moment ago
+JSON_TYPE: Final = ("content-type", b"application/json")
 EMPTY: Final = Definition("", "template", "", 0, "", msgspec.Raw(b"{}"))
 
 _log = structlog.get_logger(__name__)
@@ -316,7 +318,7 @@ class ChannelPartition:
             return None
         calling, entry = deliveries.attempt(delivery, now)
         self._ledger.put(calling, delivery)
-        batch.outputs.append(_record("journal", message, entry, delivery.traceparent))
+        batch.outputs.append(_told(message, entry, delivery.traceparent))
         self._metrics.channel_attempts.labels(self._channel.name).inc()
         return _Call(calling, content, turn)
 
@@ -391,9 +393,10 @@ class ChannelPartition:
             self._ledger.put(conclusion.delivery, delivery)
             self._waiting.inc()
         if conclusion.receipt is not None:
-            batch.outputs.append(_record("events", message, conclusion.receipt, delivery.traceparent))
+            receipt = _encode(conclusion.receipt)
+            batch.outputs.append(_record("events", message, receipt, JSON_TYPE, delivery.traceparent))
         if conclusion.journal is not None:
-            batch.outputs.append(_record("journal", message, conclusion.journal, delivery.traceparent))
+            batch.outputs.append(_told(message, conclusion.journal, delivery.traceparent))
         if isinstance(outcome, Refused) and outcome.gone:
             batch.outputs.append(self._suppress(message, outcome.reason, now))
         self._count(conclusion)
@@ -404,7 +407,10 @@ class ChannelPartition:
         key = f"{message.tenant}:{message.channel}:all:{target}"
         _log.warning("a receiver is gone and gets nothing more", suppression=key, tenant=message.tenant, reason=reason)
         return NewRecord(
-            "suppressions", key.encode(), _encode(Suppression("all", now, reason)), _headers(message.tenant, "")
+            "suppressions",
+            key.encode(),
+            _encode(Suppression("all", now, reason)),
+            _headers(JSON_TYPE, message.tenant, ""),
         )
 
     def _count(self, conclusion: Conclusion) -> None:
@@ -435,13 +441,18 @@ class ChannelPartition:
         self._host.wake()
 
 
-def _record(topic: str, message: Message, value: msgspec.Struct, traceparent: str) -> NewRecord:
+def _told(message: Message, entry: JournalEntry, traceparent: str) -> NewRecord:
+    [line] = write_entries([entry])
+    return _record("journal", message, line, LINES_TYPE, traceparent)
+
+
+def _record(topic: str, message: Message, value: bytes, type: tuple[str, bytes], traceparent: str) -> NewRecord:
     key = f"{message.tenant}:{message.user}".encode()
-    return NewRecord(topic, key, _encode(value), _headers(message.tenant, traceparent))
+    return NewRecord(topic, key, value, _headers(type, message.tenant, traceparent))
 
 
-def _headers(tenant: str, traceparent: str) -> Headers:
-    headers = (("content-type", b"application/json"), ("tenant", tenant.encode()))
+def _headers(type: tuple[str, bytes], tenant: str, traceparent: str) -> Headers:
+    headers = (type, ("tenant", tenant.encode()))
     return (*headers, tracing.record_header(traceparent)) if traceparent else headers
 
 

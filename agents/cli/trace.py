@@ -95,17 +95,14 @@ def _from_kafka(settings: "Settings", tenant: str, user: str) -> "tuple[list[Jou
 
 def _entries(log: "ReadOnlyLog | KafkaLog", tenant: str, user: str) -> "Iterator[JournalEntry]":
     """Yield the entries of one id, in the order of the log."""
-    import msgspec
+    from schemas.journal import read_entries
 
-    from schemas.outputs import JournalEntry
-
-    decode = msgspec.json.Decoder(JournalEntry).decode
     key = f"{tenant}:{user}".encode()
     for record in log.read("journal", key):
-        if record.key == key and record.value is not None:
-            entry = decode(record.value)
-            if not entry.shadow:  # that only would have happened
-                yield entry
+        if record.key == key:
+            for entry in read_entries(record.value):
+                if not entry.shadow:  # that only would have happened
+                    yield entry
 
 
 def finder(tenant: str, definitions: "dict[str, Definition]") -> "Callable[[str, int], Journey | None]":

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 from aiohttp import web
 from pydantic import SecretStr
 
@@ -21,6 +20,7 @@ from engine.runtime.embedded.host import Loop
 from engine.runtime.host import Batch, PartitionHost
 from engine.runtime.settings import Settings
 from engine.tempo import sped_up
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry
 
 EXAMPLES = Path(__file__).parents[2] / "journeys"
@@ -122,14 +122,13 @@ def _both(first: Callable[[Mail], None], second: Callable[[Mail], None]) -> Call
 
 def _follower(on_entry: Callable[[JournalEntry], None]) -> Loop:
     """Return a loop that reads the journal from where it was left, and tells what it says."""
-    decode = msgspec.json.Decoder(JournalEntry).decode
 
     async def follow(partition: PartitionHost) -> None:
         while True:
             records = await partition.poll(JOURNAL_RECORDS, 1.0)
             for record in records:
-                if record.value is not None:
-                    on_entry(decode(record.value))
+                for entry in read_entries(record.value):
+                    on_entry(entry)
             if records:
                 await partition.commit(Batch(through=records[-1].offset))
 

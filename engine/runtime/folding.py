@@ -20,6 +20,7 @@ from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStop
 from engine.runtime.intake import input_of, owner_of
 from engine.runtime.tally import Tally
 from schemas.inputs import Activated, Asked, Controlled, Entered, Input, Swept, WakeUp
+from schemas.journal import LINES_TYPE, write_entries
 from schemas.records import Headers, NewRecord, Record
 from schemas.state import Campaign, User
 
@@ -215,14 +216,14 @@ class Folding:
         if not handled.messages and not handled.journal and not handled.inputs and not handled.shadowed:
             return []
         headers = _headers(tenant, given)
+        told = (LINES_TYPE, *headers[1:])
         number = self.host.number
         outputs = [
             NewRecord(f"messages.{message.channel}", key, _encode(message), headers, number)
             for message in handled.messages
         ]
-        outputs += [NewRecord("journal", key, _encode(entry), headers, number) for entry in handled.journal]
-        if handled.shadowed:
-            outputs += [NewRecord("journal", key, _encode(entry), headers, number) for entry in handled.shadowed]
+        entries = [*handled.journal, *handled.shadowed] if handled.shadowed else handled.journal
+        outputs += [NewRecord("journal", key, lines, told, number) for lines in write_entries(entries)]
         outputs += [self._input_for(to.encode(), input, tenant, given) for to, input in handled.inputs]
         return outputs
 

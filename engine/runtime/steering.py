@@ -14,6 +14,7 @@ from engine.policy import Policy
 from engine.runtime import states
 from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStopped, Store
 from schemas.inputs import Activated, Controlled, Swept
+from schemas.journal import LINES_TYPE, write_entries
 from schemas.outputs import JournalEntry
 from schemas.records import NewRecord, Record
 from schemas.state import Campaign
@@ -89,8 +90,9 @@ class Steering:
         told = JournalEntry(
             "shadowed", now, tenant, "", "operator", name, activated.version, reason=reason, shadow=True
         )
+        [line] = write_entries([told])
         self.batch.outputs.append(
-            NewRecord("journal", None, _encode(told), (JSON_TYPE, ("tenant", tenant.encode())), self.host.number)
+            NewRecord("journal", None, line, (LINES_TYPE, ("tenant", tenant.encode())), self.host.number)
         )
         if is_swept:
             self._sweep(f"shadow of {name} {reason}:{now}", tenant)

@@ -8,7 +8,6 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from engine import Branch, Delay, Exit, Journey, Send, WaitFor, always, days, ho
 from engine.explain import Explanation, explain
 from engine.runtime.embedded.readonly import ReadOnlyLog
 from schemas.inputs import Receipt
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry
 from tests.agents.command import equeengage
 from tests.agents.hosted import BEGIN, TENANT, hosted
@@ -52,8 +52,8 @@ def journal(folder: Path, user: str) -> Iterator[JournalEntry]:
     key = f"{TENANT}:{user}".encode()
     with ReadOnlyLog.open(folder) as log:
         for record in log.read("journal", key):
-            if record.key == key and record.value is not None:
-                yield msgspec.json.decode(record.value, type=JournalEntry)
+            if record.key == key:
+                yield from read_entries(record.value)
 
 
 def told_by(explanation: Explanation, history: History) -> str:

@@ -18,6 +18,7 @@ from engine.runtime import states
 from engine.runtime.embedded.layout import partition_of
 from engine.runtime.embedded.readonly import ReadOnlyLog
 from engine.runtime.settings import Settings
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry
 from schemas.state import User
 from tests.agents.command import equeengage
@@ -113,7 +114,7 @@ async def server(
 def journal(server: Server, user: str) -> list[JournalEntry]:
     key = f"default:{user}".encode()
     records = server.host.log.read("journal", key)
-    return [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in records if record.key == key]
+    return [entry for record in records if record.key == key for entry in read_entries(record.value)]
 
 
 def exits(server: Server, user: str) -> dict[str, str]:

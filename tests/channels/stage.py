@@ -17,6 +17,7 @@ from engine.runtime.metrics import Metrics
 from engine.runtime.store import MemoryStore
 from schemas.definitions import Definition
 from schemas.inputs import Receipt
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Headers, NewRecord, Record
 
@@ -168,7 +169,7 @@ class Stage:
         return [(entry.message, entry.kind) for entry in self.entries()]
 
     def entries(self) -> list[JournalEntry]:
-        return [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in self.records("journal")]
+        return [entry for record in self.records("journal") for entry in read_entries(record.value)]
 
     async def restart(self) -> None:
         """As after a clean stop of the process."""

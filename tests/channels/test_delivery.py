@@ -32,6 +32,9 @@ async def test_a_command_is_delivered_and_its_receipt_comes_back(stage: Stage) -
         "tenant": b"shop",
         "traceparent": TRACEPARENT,
     }
+    told = next(iter(stage.records("journal")))
+    assert told.key == b"shop:u1"
+    assert dict(told.headers) == {**dict(record.headers), "content-type": b"application/x-ndjson"}
 
 
 async def test_a_command_that_comes_twice_is_delivered_once(stage: Stage) -> None:

@@ -15,6 +15,7 @@ from engine.runtime.metrics import Metrics
 from engine.runtime.partition import UserPartition
 from schemas.definitions import Definition
 from schemas.inputs import Activated, Controlled, Erased, Event, Resumed, UserInput, WakeUp
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Headers, Record
 from schemas.state import User
@@ -152,7 +153,7 @@ class Stage:
         return [message.template.partition("@")[0] for message in self.messages(user)]
 
     def journal(self, kind: str | None = None) -> list[JournalEntry]:
-        entries = [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in self.log.of("journal")]
+        entries = [entry for record in self.log.of("journal") for entry in read_entries(record.value)]
         return [entry for entry in entries if kind is None or entry.kind == kind]
 
     def reason(self, record: Record) -> str:

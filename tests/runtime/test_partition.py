@@ -1,14 +1,18 @@
 """What the loop does with records: sound ones, invalid ones, and those of other partitions."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
 from engine.runtime import states
 from engine.runtime.host import PartitionStopped
+from engine.turn import MAX_FIRINGS
 from schemas.inputs import Activated, Event, Receipt, Resumed
+from schemas.journal import MOST_BYTES, read_entries
 from schemas.records import Headers
 from tests.runtime.stage import Stage
-from tests.runtime.trial_journeys import basket, greeting
+from tests.runtime.trial_journeys import basket, greeting, loyalty, metronome, queue
 
 HOUR = 3_600_000
 SOUND = b'{"type":"event","id":"e1","name":"signed_up","occurred_at":1,"profile":{"plan":"free"}}'
@@ -115,17 +119,73 @@ async def test_a_user_who_is_in_the_wrong_partition_already_stays_there() -> Non
     assert stage.user("ada").profile == {"plan": "gold"}
 
 
+async def test_an_order_that_moves_a_run_is_told_in_one_record() -> None:
+    """What one input did to one user, journey by journey, in the order in which it happened."""
+    stage = Stage()
+    for journey in (basket(), loyalty(), queue()):
+        stage.publish(journey)
+    stage.event("ada", "basket_filled", basket="b1")
+    stage.event("ben", "basket_filled", basket="b1")
+    stage.event("ada", "bought", id="order", basket="b1", total=60)
+    await stage.play()
+    told = [(record.key, read_entries(record.value)) for record in stage.log.of("journal")]
+    [(key, entries)] = [each for each in told if each[1][0].cause == "event bought #order"]
+    assert key == b"shop:ada"
+    assert [(entry.kind, entry.journey, entry.step) for entry in entries] == [
+        ("goal", "basket", ""),
+        ("exited", "basket", "pause"),
+        ("entered", "loyalty", ""),
+        ("step", "loyalty", "often"),
+        ("step", "loyalty", "tell"),
+        ("step", "loyalty", "queue"),
+        ("step", "loyalty", "done"),
+        ("exited", "loyalty", "done"),
+    ]
+    assert all(key == f"shop:{entry.user}".encode() for key, entries in told for entry in entries)
+    assert all(len({entry.cause for entry in entries}) == 1 for _, entries in told)
+
+
+async def test_an_input_that_does_nothing_worth_telling_writes_no_record() -> None:
+    stage = Stage()
+    stage.publish(greeting())
+    stage.event("ada", "looked_around")
+    await stage.play()
+    assert stage.counted("inputs_folded", topic="events", kind="event") == 1
+    assert not stage.log.of("journal")
+
+
+async def test_who_slept_through_thousands_of_timers_is_told_of_in_records_that_a_topic_takes() -> None:
+    stage = Stage()
+    names = ("tick", "tack")
+    for name in names:
+        stage.publish(replace(metronome(), name=name))
+    stage.event("ada", "signed_up")
+    await stage.play()
+    before = len(stage.log.of("journal"))
+    stage.pass_time(HOUR)
+    stage.event("ada", "looked")
+    await stage.play()
+    records = stage.log.of("journal")[before:]
+    assert len(records) == 2
+    assert all(len(record.value or b"") <= MOST_BYTES for record in records)
+    entries = [entry for record in records for entry in read_entries(record.value)]
+    for name in names:
+        steps = [entry.step for entry in entries if entry.journey == name and entry.kind == "step"]
+        assert steps == ["tock", "tick"] * (MAX_FIRINGS // 2)
+    assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
+
+
 async def test_headers_and_the_trace_are_carried_to_what_leaves() -> None:
     stage = Stage()
     stage.publish(greeting())
     trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     stage.event("ada", "signed_up", headers=(("traceparent", trace), ("tenant", b"shop"), ("secret", b"x")))
     await stage.play()
-    for topic in ("messages.inapp", "journal"):
+    for topic, type in (("messages.inapp", b"application/json"), ("journal", b"application/x-ndjson")):
         for record in stage.log.of(topic):
             assert record.key == b"shop:ada"
             assert record.headers == (
-                ("content-type", b"application/json"),
+                ("content-type", type),
                 ("tenant", b"shop"),
                 ("traceparent", trace),
             )

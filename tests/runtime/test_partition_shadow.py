@@ -12,6 +12,7 @@ from engine.runtime import states
 from engine.runtime.partition import MAX_RECORDS
 from schemas.definitions import Definition
 from schemas.inputs import Activated
+from schemas.journal import read_entries
 from tests.runtime.stage import TENANT, Stage
 from tests.runtime.trial_journeys import HOUR, greeting
 
@@ -60,6 +61,21 @@ async def test_a_shadow_asks_no_channel_and_counts_in_no_metric() -> None:
     assert shadowed[1].at - shadowed[0].at == HOUR_MS / 2
     assert {entry.version for entry in shadowed} == {2}
     assert message.version == 1
+
+
+async def test_what_would_have_happened_is_told_in_the_record_of_what_did() -> None:
+    stage = Stage()
+    stage.publish(greeting(1))
+    begin(stage, greeting(2, template="welcome"))
+    stage.event("ann", "signed_up")
+    await stage.play()
+    [began, entered] = stage.log.of("journal")
+    assert began.key is None
+    assert dict(began.headers) == dict(entered.headers) == {"content-type": b"application/x-ndjson", "tenant": b"shop"}
+    assert [(entry.kind, entry.reason) for entry in read_entries(began.value)] == [("shadowed", "began")]
+    told = [(entry.kind, entry.shadow) for entry in read_entries(entered.value)]
+    kinds = ("entered", "step", "sent", "step")
+    assert told == [*((kind, False) for kind in kinds), *((kind, True) for kind in kinds)]
 
 
 async def test_the_report_counts_both_sides_over_the_same_inputs() -> None:

@@ -14,13 +14,13 @@ from itertools import count
 from pathlib import Path
 
 import aiohttp
-import msgspec
 
 from engine.runtime import states
 from engine.runtime.embedded import layout
 from engine.runtime.embedded.host import EmbeddedHost
 from engine.runtime.embedded.readonly import ReadOnlyLog
 from schemas.definitions import Definition
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry
 from schemas.records import Record
 from schemas.state import User
@@ -104,7 +104,7 @@ class Remains:
     def journal(self) -> list[JournalEntry]:
         """What the users' partitions wrote, one partition after the other."""
         records = [record for _, records in sorted(self.topics["journal"].items()) for record in records]
-        entries = [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in records]
+        entries = [entry for record in records for entry in read_entries(record.value)]
         return [entry for entry in entries if entry.kind not in CHANNELS_WORDS]
 
     def partition_for(self, key: bytes) -> int:

@@ -22,6 +22,7 @@ from engine.runtime.publish import plan
 from engine.runtime.store import MemoryStore
 from schemas.definitions import Definition
 from schemas.inputs import Event, Receipt
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry, Message
 from schemas.records import NewRecord, Record
 from schemas.state import User
@@ -184,7 +185,7 @@ class World:
 
     def journal(self) -> list[JournalEntry]:
         records = _in_order(self.records("journal"))
-        entries = [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in records]
+        entries = [entry for record in records for entry in read_entries(record.value)]
         return [entry for entry in entries if entry.kind not in CHANNELS_WORDS]
 
     def users(self) -> dict[bytes, User]:

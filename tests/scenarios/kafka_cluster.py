@@ -26,6 +26,7 @@ from engine.runtime.kafka.partitioner import partition_of
 from engine.runtime.publish import plan
 from engine.runtime.settings import Kafka
 from schemas.inputs import Event
+from schemas.journal import read_entries
 from schemas.outputs import JournalEntry, Message
 from schemas.records import Record
 from schemas.state import User
@@ -269,7 +270,7 @@ async def read_outcome(settings: Kafka) -> Outcome:
     return Outcome(
         events,
         [msgspec.json.decode(record.value or b"", type=Message) for record in _all(messages)],
-        [msgspec.json.decode(record.value or b"", type=JournalEntry) for record in _all(journal)],
+        [entry for record in _all(journal) for entry in read_entries(record.value)],
         {key[1:]: states.decode_user(raw) for key, raw in latest.items() if raw and key.startswith(states.USER)},
         expect(definitions_in(bodies), events, partition_for),
         described,

@@ -9,6 +9,7 @@ from collections import Counter
 import msgspec
 
 from engine.runtime import states
+from schemas.journal import read_entries
 from tests.verify.evidence import Evidence
 from tests.verify.rows import Row
 
@@ -26,13 +27,13 @@ def runs_row(evidence: Evidence) -> Row:
     accounted: Counter[str] = Counter()
     for records in evidence.journal.values():
         for record in records:
-            entry = msgspec.json.decode(record.value or b"{}")
-            if entry.get("shadow"):
-                continue
-            if entry["kind"] == "entered":
-                entered[entry["run"]] += 1
-            elif entry["kind"] == "exited":
-                accounted[entry["run"]] += 1
+            for entry in read_entries(record.value):
+                if entry.shadow:
+                    continue
+                if entry.kind == "entered":
+                    entered[entry.run] += 1
+                elif entry.kind == "exited":
+                    accounted[entry.run] += 1
     for records in evidence.changelog.values():
         for key, value in {record.key: record.value for record in records}.items():
             if key is not None and value is not None and key.startswith(states.USER) and b"/" not in key.split(b":")[0]:

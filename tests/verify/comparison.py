@@ -19,7 +19,8 @@ from engine.runtime import states
 from engine.runtime.kafka.partition_store import SOURCE
 from engine.runtime.kafka.partitioner import partition_of
 from schemas.inputs import WakeUp
-from schemas.outputs import JournalEntry, Message
+from schemas.journal import read_entries
+from schemas.outputs import Message
 from schemas.records import Record
 from tests.scenarios.embedded_world import CHANNELS_WORDS
 from tests.scenarios.expectation import Expectation, expect
@@ -135,14 +136,16 @@ def _journal_row(evidence: Evidence, expectation: Expectation) -> Row:
     found: Counter[tuple[int, bytes]] = Counter()
     in_order: dict[int, list[bytes]] = {}
     for partition, record in _each(evidence.journal):
-        entry = msgspec.json.decode(record.value or b"", type=JournalEntry)
-        if entry.kind in CHANNELS_WORDS:
-            continue
-        raw = msgspec.json.encode(entry)
-        found[partition, raw] += 1
-        in_order.setdefault(partition, []).append(raw)
-        if record.timestamp < entry.at:
-            row.note("early", f"an entry in partition {partition} at offset {record.offset}")
+        for entry in read_entries(record.value):
+            if entry.kind in CHANNELS_WORDS:
+                continue
+            raw = msgspec.json.encode(entry)
+            found[partition, raw] += 1
+            in_order.setdefault(partition, []).append(raw)
+            if record.timestamp < entry.at:
+                row.note("early", f"an entry in partition {partition} at offset {record.offset}")
+            if record.key != (f"{entry.tenant}:{entry.user}".encode() if entry.user else None):
+                row.note("wrong", f"an entry of another user in partition {partition} at offset {record.offset}")
     _count(row, wanted, found)
     if not row.faults and order != in_order:
         row.note("wrong", "the order")

@@ -133,19 +133,56 @@ def send_before_the_wait_is_over(evidence: Evidence) -> None:
     commands.append(msgspec.structs.replace(greeted, value=msgspec.json.encode(goodbye)))
 
 
-def drop_a_journal_entry(evidence: Evidence) -> None:
+def drop_a_journal_record(evidence: Evidence) -> None:
     del evidence.journal[0][5]
 
 
-def double_a_journal_entry(evidence: Evidence) -> None:
+def double_a_journal_record(evidence: Evidence) -> None:
     evidence.journal[0].append(evidence.journal[0][5])
 
 
+def empty_a_journal_record(evidence: Evidence) -> None:
+    rewrite(evidence, 5, [])
+
+
+def drop_a_journal_entry(evidence: Evidence) -> None:
+    at, lines = where_several_are_told(evidence)
+    rewrite(evidence, at, lines[:1] + lines[2:])
+
+
+def double_a_journal_entry(evidence: Evidence) -> None:
+    at, lines = where_several_are_told(evidence)
+    rewrite(evidence, at, [*lines, lines[1]])
+
+
 def alter_a_journal_entry(evidence: Evidence) -> None:
-    entry = evidence.journal[0][5]
-    evidence.journal[0][5] = msgspec.structs.replace(
-        entry, value=(entry.value or b"").replace(b'"user":"', b'"user":"x')
-    )
+    at, lines = where_several_are_told(evidence)
+    rewrite(evidence, at, [*lines[:-1], lines[-1].replace(b'"user":"', b'"user":"x')])
+
+
+def swap_two_entries_of_a_record(evidence: Evidence) -> None:
+    at, (first, second, *rest) = where_several_are_told(evidence)
+    rewrite(evidence, at, [second, first, *rest])
+
+
+def tell_an_entry_in_the_record_of_another_user(evidence: Evidence) -> None:
+    """All is there once and in order; only who asks for the one user's records finds what the other did."""
+    records = evidence.journal[0]
+    at = next(at for at in range(len(records)) if records[at].key != records[at + 1].key)
+    *lines, moved = (records[at].value or b"").split(b"\n")
+    rewrite(evidence, at, lines)
+    rewrite(evidence, at + 1, [moved, records[at + 1].value or b""])
+
+
+def where_several_are_told(evidence: Evidence) -> tuple[int, list[bytes]]:
+    """Return (which record of the journal has more than two entries, its lines)."""
+    told = [(record.value or b"").split(b"\n") for record in evidence.journal[0]]
+    return next((at, lines) for at, lines in enumerate(told) if len(lines) > 2)
+
+
+def rewrite(evidence: Evidence, at: int, lines: list[bytes]) -> None:
+    records = evidence.journal[0]
+    records[at] = msgspec.structs.replace(records[at], value=b"\n".join(lines))
 
 
 def drop_an_event(evidence: Evidence) -> None:
@@ -341,9 +378,14 @@ CORRUPTIONS: list[tuple[Callable[[Evidence], None], str, Fault]] = [
     (swap_two_commands, "commands inapp", "wrong"),
     (date_a_command_back, "commands inapp", "early"),
     (send_before_the_wait_is_over, "commands inapp", "early"),
+    (drop_a_journal_record, "journal", "lost"),
+    (double_a_journal_record, "journal", "duplicated"),
+    (empty_a_journal_record, "journal", "lost"),
     (drop_a_journal_entry, "journal", "lost"),
     (double_a_journal_entry, "journal", "duplicated"),
     (alter_a_journal_entry, "journal", "phantom"),
+    (swap_two_entries_of_a_record, "journal", "wrong"),
+    (tell_an_entry_in_the_record_of_another_user, "journal", "wrong"),
     (drop_an_event, "commands inapp", "phantom"),
     (drop_an_answer, "inputs sent on", "lost"),
     (double_a_question, "inputs sent on", "duplicated"),
