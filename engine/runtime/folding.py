@@ -5,7 +5,7 @@ Users, quotas and campaigns are actors with a state under their key; what is add
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -17,52 +17,20 @@ from engine.quotas import ask
 from engine.runtime import states, steering, tracing
 from engine.runtime.dead_letters import DEAD_LETTERS, INVALID, park
 from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStopped
-from engine.runtime.intake import input_of, owner_of
+from engine.runtime.hot import Actor, Hot
+from engine.runtime.intake import check_tenant, input_of, owner_of
 from engine.runtime.tally import Tally
-from schemas.inputs import Activated, Asked, Controlled, Entered, Input, Swept, WakeUp
+from schemas.inputs import Activated, Asked, Controlled, Entered, Event, Input, Swept, WakeUp
 from schemas.journal import LINES_TYPE, write_entries
 from schemas.records import Headers, NewRecord, Record
-from schemas.state import Campaign, User
+from schemas.state import Campaign
 
 SAME_FAILURE_LIMIT = 5  # users whose records may fail the same way in a row
-HOT_USERS = 24_000  # of all partitions, also if one process has them all: some 50 MB decoded
 FOR_PARTITIONS = (Activated, Controlled, Swept)
 JSON_TYPE = ("content-type", b"application/json")
 
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger(__name__)
-
-
-class Hot:
-    """The users that were heard from last, decoded: who is heard from again costs no read and no decoding.
-
-    It holds what the store holds. If a commit fails, the whole partition is opened anew, and this with it.
-    """
-
-    def __init__(self, partitions: int, most: int = HOT_USERS) -> None:
-        self.most = most // partitions
-        self.users: dict[bytes, tuple[User, bytes, int | None]] = {}  # user, older seen ids, due; the coldest first
-
-    def keep(self, key: bytes, user: User, older: bytes, due_at: int | None) -> None:
-        self.users.pop(key, None)
-        self.users[key] = (user, older, due_at)
-
-    def trim(self) -> None:
-        for key in list(islice(self.users, max(0, len(self.users) - self.most))):
-            del self.users[key]
-
-
-class _Actor:
-    """A user within a batch: as the store had them, and as they are by now."""
-
-    __slots__ = ("due_before", "known", "older", "older_before", "tenant", "user", "user_before")
-
-    def __init__(self, tenant: str, user: User | None, older: bytes, due_at: int | None) -> None:
-        self.known = user is not None
-        self.tenant = tenant
-        self.user = self.user_before = user if user is not None else NOBODY
-        self.older = self.older_before = older
-        self.due_before = due_at
 
 
 class Folding:
@@ -88,7 +56,7 @@ class Folding:
         self.now = now
         self.batch = Batch(through=records[-1].offset)
         self.steering = steering.Steering(host, definitions, self.batch)
-        self.actors: dict[bytes, _Actor] = {}
+        self.actors: dict[bytes, Actor] = {}
 
     def take(self, record: Record) -> None:
         """Fold one record: exactly one of moved on, invalid, forwarded or parked."""
@@ -118,18 +86,21 @@ class Folding:
 
     def finish(self) -> Batch:
         """Return what the batch comes to."""
-        batch = self.batch
+        batch, hot = self.batch, self.hot
         for key, actor in self.actors.items():
             due_at = earliest_due(actor.user, self.catalog, actor.tenant)
-            if actor.user is not actor.user_before or due_at != actor.due_before:
+            if actor.user is not actor.user_stored or due_at != actor.due_at:
                 batch.states[states.USER + key] = states.encode_actor(actor.user, due_at)
-                if due_at != actor.due_before:
-                    batch.timers[key] = (actor.due_before, due_at)
-            if actor.older is not actor.older_before and actor.older != actor.older_before:
-                batch.states[states.SEEN + key] = actor.older or None
+                if due_at != actor.due_at:
+                    batch.timers[key] = (actor.due_at, due_at)
+                actor.user_stored, actor.due_at = actor.user, due_at
+            if actor.older is not actor.older_stored:
+                if actor.older != actor.older_stored:
+                    batch.states[states.SEEN + key] = actor.older or None
+                actor.older_stored = actor.older
             if actor.user is not NOBODY:
-                self.hot.keep(key, actor.user, actor.older, due_at)
-        self.hot.trim()
+                hot.keep(key, actor)
+        hot.trim()
         batch.states[states.PARTITION] = states.encode_clock(self.now)
         return batch
 
@@ -137,35 +108,41 @@ class Folding:
 
     def _give(self, record: Record, key: bytes) -> None:
         input = input_of(record)
-        tenant, kind, id = owner_of(key, record.headers)
-        if isinstance(input, FOR_PARTITIONS):
-            raise InvalidInput("this is addressed to a partition: it has no key")
-        if kind:
-            self._give_other(kind, tenant, key, input, record)
-        elif isinstance(input, Asked):
-            raise InvalidInput("a user isn't asked for a place")
-        else:
-            actor = self.actors.get(key) or self._load(tenant, key)
-            if not actor.known and actor.user is NOBODY and self._is_elsewhere(record, key):
-                return
-            handled = handle(self.catalog, tenant, id, actor.user, input, self.now, actor.older)
-            outputs = self._outputs(handled, key, tenant, record.headers)  # May raise: before anything has changed.
-            actor.user, actor.older = handled.user, handled.older
-            self.batch.outputs += outputs
-            self.tally.handled(input, handled, record.timestamp)
-        self.failures.clear()
+        actor = self.actors.get(key)
+        if actor is None:
+            actor = self.hot.take(key)
+            if actor is None:
+                tenant, kind, id = owner_of(key)
+                if kind:
+                    check_tenant(record.headers, tenant)
+                    self._give_other(kind, tenant, key, input, record)
+                    self.failures.clear()
+                    return
+                actor = self._read(tenant, id, key)
+            self.actors[key] = actor
+        if record.headers:
+            check_tenant(record.headers, actor.tenant)
+        if type(input) is not Event:
+            if isinstance(input, FOR_PARTITIONS):
+                raise InvalidInput("this is addressed to a partition: it has no key")
+            if isinstance(input, Asked):
+                raise InvalidInput("a user isn't asked for a place")
+        if actor.user is NOBODY and self._is_elsewhere(record, key):
+            return
+        handled = handle(self.catalog, actor.tenant, actor.id, actor.user, input, self.now, actor.older)
+        if handled.journal or handled.messages or handled.inputs or handled.shadowed:
+            # May raise: before anything has changed.
+            self.batch.outputs += self._outputs(handled, key, actor.tenant, record.headers)
+        actor.user, actor.older = handled.user, handled.older
+        self.tally.handled(input, handled, record.timestamp)
+        if self.failures.kind is not None:
+            self.failures.clear()
 
-    def _load(self, tenant: str, key: bytes) -> _Actor:
-        hot = self.hot.users.get(key)
-        if hot is not None:
-            actor = _Actor(tenant, *hot)
-        else:
-            raw = self.store.get(states.USER + key)
-            user = None if raw is None else states.decode_user(raw)
-            older = self.store.get(states.SEEN + key) if user is not None and user.has_older else None
-            actor = _Actor(tenant, user, older or b"", states.due_in(raw))
-        self.actors[key] = actor
-        return actor
+    def _read(self, tenant: str, id: str, key: bytes) -> Actor:
+        raw = self.store.get(states.USER + key)
+        user = None if raw is None else states.decode_user(raw)
+        older = self.store.get(states.SEEN + key) if user is not None and user.has_older else None
+        return Actor(tenant, id, user, older or b"", states.due_in(raw))
 
     def _is_elsewhere(self, record: Record, key: bytes) -> bool:
         """Forward a record that a foreign partitioner has put here. Who has a state here is known to belong here."""
@@ -213,22 +190,22 @@ class Folding:
 
     def _outputs(self, handled: Handled, key: bytes, tenant: str, given: Headers) -> list[NewRecord]:
         """Keyed topics have the same partitions, so what is about a user goes where the user is."""
-        if not handled.messages and not handled.journal and not handled.inputs and not handled.shadowed:
-            return []
-        headers = _headers(tenant, given)
-        told = (LINES_TYPE, *headers[1:])
+        headers, told = _headers(tenant, tracing.carried(given) if given else None)
         number = self.host.number
         outputs = [
             NewRecord(f"messages.{message.channel}", key, _encode(message), headers, number)
             for message in handled.messages
         ]
         entries = [*handled.journal, *handled.shadowed] if handled.shadowed else handled.journal
-        outputs += [NewRecord("journal", key, lines, told, number) for lines in write_entries(entries)]
-        outputs += [self._input_for(to.encode(), input, tenant, given) for to, input in handled.inputs]
+        for lines in write_entries(entries):
+            outputs.append(NewRecord("journal", key, lines, told, number))
+        for to, input in handled.inputs:
+            outputs.append(self._input_for(to.encode(), input, tenant, given))
         return outputs
 
     def _input_for(self, key: bytes, input: Input, tenant: str, given: Headers) -> NewRecord:
-        return NewRecord("events", key, _encode(input), _headers(tenant, given), self.host.partition_for(key))
+        headers, _ = _headers(tenant, tracing.carried(given))
+        return NewRecord("events", key, _encode(input), headers, self.host.partition_for(key))
 
     # What is addressed to the partition
 
@@ -256,7 +233,7 @@ class Folding:
     def _sweep(self, swept: Swept) -> Iterable[NewRecord]:
         """Give a chunk of the tenant's users their wake-up or entry, and come back for the next chunk."""
         given: Input = swept.entered if swept.entered is not None else WakeUp(self.now)
-        value, headers = _encode(given), _headers(swept.tenant, ())
+        value, (headers, _) = _encode(given), _headers(swept.tenant, None)
         users, last = steering.chunk(self.store, swept)
         outputs = [NewRecord("events", key, value, headers, self.host.number) for key in users]
         if last:
@@ -289,7 +266,8 @@ class Failures:
         self.kind = None
 
 
-def _headers(tenant: str, given: Headers) -> Headers:
-    traceparent = tracing.carried(given)
-    headers: Headers = (JSON_TYPE, ("tenant", tenant.encode()))
-    return headers if traceparent is None else (*headers, traceparent)
+@lru_cache(maxsize=1024)
+def _headers(tenant: str, traceparent: tuple[str, bytes] | None) -> tuple[Headers, Headers]:
+    """Return the headers of what an input gives rise to: those of JSON, and those of the journal's lines."""
+    more = (("tenant", tenant.encode()), *(() if traceparent is None else (traceparent,)))
+    return (JSON_TYPE, *more), (LINES_TYPE, *more)

@@ -7,7 +7,6 @@ be like besides is judged by `engine.actor.check`.
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
 import msgspec
 
@@ -18,7 +17,6 @@ from schemas.records import Headers, Record
 
 MAX_KEY_BYTES = 512
 MAX_INPUT_BYTES = 131_072  # four times the largest event over HTTP
-KNOWN_KEYS = 20_000  # of a process: who was heard from lately is heard from again; some 8 MB
 KINDS = (b"quota", b"campaign")
 TENANT = re.compile(rb"[a-z0-9-]{1,64}\Z")
 
@@ -45,26 +43,20 @@ def tenant_of(key: bytes) -> bytes:
     return key.partition(b":")[0].partition(b"/")[0]
 
 
-def owner_of(key: bytes, headers: Headers) -> tuple[str, str, str]:
-    """Return (tenant, kind, id) of a key; kind is empty for a user. Raises InvalidInput.
-
-    The key decides: a header that names another tenant makes the record invalid.
-    """
-    owner, tenant = _owner_of(key)
+def check_tenant(headers: Headers, tenant: str) -> None:
+    """Raise InvalidInput if a record's headers name another tenant than its key: the key decides."""
     for name, value in headers:
-        if name == "tenant" and value != tenant:
+        if name == "tenant" and value != tenant.encode():
             raise InvalidInput("the header names another tenant than the key")
-    return owner
 
 
-@lru_cache(maxsize=KNOWN_KEYS)
-def _owner_of(key: bytes) -> tuple[tuple[str, str, str], bytes]:
-    """Return the owner, and its tenant as it stands in the key."""
+def owner_of(key: bytes) -> tuple[str, str, str]:
+    """Return (tenant, kind, id) of a key; kind is empty for a user. Raises InvalidInput."""
     owner, colon, id = key.partition(b":")
     tenant, slash, kind = owner.partition(b"/")
     if not colon or not id or len(key) > MAX_KEY_BYTES or not TENANT.match(tenant) or (slash and kind not in KINDS):
         raise InvalidInput("the key is not tenant:user")
     try:
-        return (tenant.decode(), kind.decode(), id.decode()), tenant
+        return tenant.decode(), kind.decode(), id.decode()
     except UnicodeDecodeError:
         raise InvalidInput("the key is not UTF-8") from None

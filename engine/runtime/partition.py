@@ -23,8 +23,9 @@ import structlog
 
 from engine.catalog import Catalog
 from engine.runtime import states
-from engine.runtime.folding import Failures, Folding, Hot
+from engine.runtime.folding import Failures, Folding
 from engine.runtime.host import Batch, Definitions, PartitionHost
+from engine.runtime.hot import Hot
 from engine.runtime.metrics import Metrics
 from engine.runtime.steering import MissingDefinition, is_sweep, restored
 from engine.runtime.tally import Tally

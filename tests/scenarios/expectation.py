@@ -20,7 +20,7 @@ from engine.catalog import Catalog
 from engine.definitions import thaw, thaw_policy
 from engine.errors import InvalidInput
 from engine.quotas import ask
-from engine.runtime.intake import input_of, owner_of
+from engine.runtime.intake import check_tenant, input_of, owner_of
 from engine.runtime.states import Activation
 from schemas.definitions import Definition
 from schemas.inputs import Activated, Asked, Controlled, Input, Swept
@@ -127,7 +127,8 @@ class _Fold:
         if record.key is None:
             self._catalog = self._steered(input)
             return
-        tenant, kind, id = owner_of(record.key, record.headers)
+        tenant, kind, id = owner_of(record.key)
+        check_tenant(record.headers, tenant)
         if isinstance(input, Activated | Controlled | Swept):
             raise InvalidInput("addressed to a partition")
         if kind == "quota":
