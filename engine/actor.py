@@ -67,12 +67,13 @@ def handle(
     catalog: Catalog, tenant: str, user_id: str, user: User, input: UserInput, now: int, older: bytes = b""
 ) -> Handled:
     """Fold one input into a user. Raises InvalidInput if the input must not be folded; nothing has changed then."""
-    if user.erased or user.identity is not None or _is_of_identities(input, user):
+    if type(input) is Event and not (input.aliases or user.erased or user.identity is not None):  # nearly always
+        if passes_by(input, user, catalog, tenant, now):
+            passed = remember(input, user, now, older)
+            if passed is not None:
+                return Handled(*passed)
+    elif user.erased or user.identity is not None or _is_of_identities(input, user):
         return _merge(catalog, tenant, user_id, user, input, now, older)
-    if type(input) is Event and passes_by(input, user, catalog, tenant, now):
-        passed = remember(input, user, now, older)
-        if passed is not None:
-            return Handled(*passed)
     turn = Turn(catalog, tenant, user_id, user, now, older)
     give(turn, input)
     turn.settle()
@@ -86,7 +87,7 @@ def handle(
 
 def _is_of_identities(input: UserInput, user: User) -> bool:
     """Is it for `engine/merging.py` to say what becomes of the input?"""
-    if type(input) is Event:
+    if isinstance(input, Event):
         return bool(input.aliases)
     if isinstance(input, Erased):
         return bool(input.user or user.aliases)

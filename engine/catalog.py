@@ -133,6 +133,11 @@ class Catalog:
         return replace(self, shadows={**others, tenant: rest} if rest else others)
 
     @cached_property
+    def asked_for(self) -> frozenset[Named]:
+        """The events, as (tenant, name), that can begin a run or answer a question to the past."""
+        return frozenset([*(named for named, journeys in self.entries.items() if journeys), *self.trackers])
+
+    @cached_property
     def in_shadow(self) -> Mapping[str, Mapping[str, "Catalog"]]:
         """For every shadow, by tenant and name: what would be active of this journey if the shadow had been activated."""
         return {

@@ -19,7 +19,7 @@ def passes_by(event: Event, user: User, catalog: Catalog, tenant: str, now: int)
     named = (tenant, name)
     if (catalog.shadows or user.shadows) and not _passes_shadows(event, user, catalog, tenant, now):
         return False
-    if event.profile or catalog.entries.get(named) or catalog.trackers.get(named):
+    if event.profile or named in catalog.asked_for:
         return False
     for run in user.runs:
         if not run.suspended and ((due_at := run.due_at) is not None and due_at <= now):

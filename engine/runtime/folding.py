@@ -49,7 +49,7 @@ class Folding:
     ) -> None:
         self.host = host
         self.store = host.store
-        self.tally = tally
+        self.tally, self.inputs = tally, tally.inputs
         self.failures = failures
         self.hot = hot
         self.catalog = catalog
@@ -133,8 +133,9 @@ class Folding:
         if handled.journal or handled.messages or handled.inputs or handled.shadowed:
             # May raise: before anything has changed.
             self.batch.outputs += self._outputs(handled, key, actor.tenant, record.headers)
+            self.tally.came_of_it(handled, record.timestamp)
         actor.user, actor.older = handled.user, handled.older
-        self.tally.handled(input, handled, record.timestamp)
+        self.inputs[type(input)] += 1
         if self.failures.kind is not None:
             self.failures.clear()
 

@@ -43,8 +43,8 @@ class Tally:
         self.timers: set[tuple[str, int]] = set()  # run and due time of those that fired
         self.latest_timer_ms = 0
 
-    def handled(self, input: UserInput, handled: Handled, timestamp: int) -> None:
-        self.inputs[type(input)] += 1
+    def came_of_it(self, handled: Handled, timestamp: int) -> None:
+        """Count what an input has led to, if anything. The input itself is for the caller to count, in `inputs`."""
         for message in handled.messages:
             self.messages[message.tenant, message.journey, message.channel] += 1
         if handled.messages and self.oldest_cause_at is None:
