@@ -360,16 +360,19 @@ class KafkaPartition:
 
     def _contents(self, batch: Batch, through: int) -> dict[Place, list[Content]]:
         """What the transaction of a batch consists of; the stamp is the last record of the changelog's."""
+        settings = self._process.settings
         contents: dict[Place, list[Content]] = {}
-        names: dict[str, str] = {}
+        here: dict[str, list[Content]] = {}  # by logical topic, what goes to the partition of our number: nearly all
         for output in batch.outputs:
-            name = names.get(output.topic) or names.setdefault(
-                output.topic, topic_name(self._process.settings, output.topic)
-            )
-            number = output.partition
+            topic, number = output.topic, output.partition
             if number is None:
                 number = self.number if output.key is None else partition_of(output.key, self.count)
-            contents.setdefault((name, number), []).append((output.key, output.value, output.headers))
+            records = here.get(topic) if number == self.number else None
+            if records is None:
+                records = contents.setdefault((topic_name(settings, topic), number), [])
+                if number == self.number:
+                    here[topic] = records
+            records.append((output.key, output.value, output.headers))
         if batch.states or batch.through >= 0:
             states: list[Content] = [(key, value, ()) for key, value in batch.states.items()]
             states.append((SOURCE, b"%d" % through, ()))

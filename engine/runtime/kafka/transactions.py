@@ -30,6 +30,7 @@ Content = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 # An open transaction holds back the readers of all partitions it wrote to, so the broker ends it soon if we are gone.
 TRANSACTION_TIMEOUT_SECONDS = 10
 ABORTS_WITHIN_SECONDS = 5.0
+NO_HEADERS: list[tuple[str, bytes]] = []
 SMALLEST_BATCH_BYTES = 1024
 # What aiokafka waits while the broker still ends the last transaction. With its 100 ms the p99 of a transaction is 127 ms,
 # with 10 it is 30. It is also how often it knocks at a broker that is down, once for each partition: 500 times a second
@@ -157,11 +158,12 @@ def _retry_after(producer: AIOKafkaProducer, milliseconds: int) -> None:
 def batches(producer: AIOKafkaProducer, records: Iterable[Content]) -> Iterator[Any]:
     """Yield the records in record batches as large as the producer allows (1 us a record; `send` takes 20)."""
     batch = producer.create_batch()
-    for key, value, headers in records:
-        if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+    for key, value, given in records:
+        headers = list(given) if given else NO_HEADERS
+        if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
             yield batch
             batch = producer.create_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
     if batch.record_count():
         batch.close()
         yield batch
