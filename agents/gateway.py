@@ -11,7 +11,7 @@ import uvloop
 from agents.channels.link_routes import link_routes
 from agents.channels.links import SECRET_BYTES
 from agents.collecting import spare_what_is_there
-from agents.ingress.application import make_app, wall_clock
+from agents.ingress.application import check, make_app, wall_clock
 from agents.listening import answering, take_port, url_of
 from agents.server import Say, ServerFailed
 from agents.stopping import stop_signals
@@ -29,6 +29,10 @@ def run(settings: Settings, say: Say) -> None:
         raise ServerFailed(
             f"EQUEENGAGE_LINK_SECRET: set the same text of at least {SECRET_BYTES} characters for all ingresses and channels"
         )
+    try:
+        check(settings)
+    except ValueError as error:
+        raise ServerFailed(str(error)) from None
     uvloop.run(_serve(settings, say))
 
 

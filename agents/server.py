@@ -28,7 +28,7 @@ from agents.channels.roster import CHANNELS, make_channel
 from agents.channels.smtp import SmtpServer
 from agents.collecting import spare_what_is_there
 from agents.folder import Folder, read_folder
-from agents.ingress.application import make_app, wall_clock
+from agents.ingress.application import check, make_app, wall_clock
 from agents.keys import kept_secret, with_kept_secrets
 from agents.listening import answering, take_port, url_of
 from agents.stopping import stop_signals, until_one_ends
@@ -178,7 +178,9 @@ async def _publish(folder: Folder, server: Server, hurry: Hurry | None) -> Publi
 
 
 def _make_channels(settings: Settings) -> list[PacedChannel]:
+    """Return the channels. Raises ServerFailed if anything of the settings can't work, also for the ingress."""
     try:
+        check(settings)
         return [make_channel(name, settings) for name in CHANNELS]
     except ValueError as error:
         raise ServerFailed(str(error)) from None

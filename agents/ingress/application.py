@@ -36,6 +36,15 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def check(settings: Settings) -> None:
+    """Raise ValueError, naming the setting, if the API can't work with these settings; `make_app` would do so later."""
+    try:
+        WriteKeys(settings.write_keys)
+    except ValueError as error:
+        raise ValueError(f"EQUEENGAGE_WRITE_KEYS: {error}") from None
+    webhooks.check(settings.webhooks)
+
+
 def make_app(
     log: Log,
     settings: Settings,

@@ -125,6 +125,12 @@ class Signature(Protocol):
         ...
 
 
+def check(sources: Mapping[str, Webhook]) -> None:
+    """Raise ValueError if the settings of a source cannot work."""
+    for name, webhook in sources.items():
+        _signature(name, webhook)
+
+
 def _signature(name: str, webhook: Webhook) -> Signature:
     """Raises ValueError if the settings of a source cannot work, so that a server with them does not start."""
     setting = f"EQUEENGAGE_WEBHOOKS: {name}"

@@ -88,6 +88,30 @@ def test_a_wrong_setting_is_named_as_it_was_set() -> None:
     assert told(nested).startswith("EQUEENGAGE_KAFKA__PARTITIONS: ")
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"EQUEENGAGE_WEBHOOKS__CRM__TENANT": "shop", "EQUEENGAGE_WEBHOOKS__CRM__SECRET": ""},
+            "EQUEENGAGE_WEBHOOKS: crm: the secret is empty",
+        ),
+        (
+            {"EQUEENGAGE_WRITE_KEYS": "shop:same,bank:same"},
+            "EQUEENGAGE_WRITE_KEYS: bank has a write key that another tenant has too",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_told_before_anything_is_published(
+    settings: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    result = equeengage("serve", "--data", tmp_path, "--port", 0, "--journeys", EXAMPLES, cwd=None, **settings)
+    assert result.returncode == 1
+    assert told(result) == expected
+    assert not (tmp_path / "store").exists()
+    keys = {"EQUEENGAGE_WRITE_KEYS": "shop:key", "EQUEENGAGE_LINK_SECRET": "a-long-random-text", **settings}
+    assert told(equeengage("ingress", "--port", 0, cwd=None, **keys)) == expected
+
+
 def test_a_secret_in_a_wrong_setting_is_not_repeated(tmp_path: Path) -> None:
     result = equeengage(
         "serve", "--data", tmp_path, "--port", 0, "--journeys", EXAMPLES, EQUEENGAGE_SMTP_URL="http://user:hunter2@host"
