@@ -9,7 +9,7 @@ import contextlib
 import uvloop
 
 from agents.channels.link_routes import link_routes
-from agents.channels.links import SECRET_BYTES
+from agents.channels.links import SECRET_BYTES, check_public_url
 from agents.collecting import spare_what_is_there
 from agents.ingress.application import check, make_app, wall_clock
 from agents.listening import answering, take_port, url_of
@@ -31,6 +31,8 @@ def run(settings: Settings, say: Say) -> None:
         )
     try:
         check(settings)
+        if settings.public_url:
+            check_public_url(settings.public_url)
     except ValueError as error:
         raise ServerFailed(str(error)) from None
     uvloop.run(_serve(settings, say))

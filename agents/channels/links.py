@@ -52,6 +52,8 @@ class Links:
     """Makes the links of messages. `public_url` is where `link_routes` are served, without a slash at its end."""
 
     def __init__(self, public_url: str, secret: bytes) -> None:
+        """Raises ValueError, naming the setting, for what can't begin a link or sign one."""
+        check_public_url(public_url)
         self.public_url = public_url.rstrip("/")
         self._secret = checked(secret)
 
@@ -127,6 +129,12 @@ def is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return False
+
+
+def check_public_url(url: str) -> None:
+    """Raise ValueError if links can't begin with it."""
+    if not is_http(url) or "?" in url or "#" in url:
+        raise ValueError(f"EQUEENGAGE_PUBLIC_URL: links can't begin with {url!r}; write it as https://go.example.com")
 
 
 def checked(secret: bytes) -> bytes:

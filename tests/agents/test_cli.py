@@ -99,6 +99,10 @@ def test_a_wrong_setting_is_named_as_it_was_set() -> None:
             {"EQUEENGAGE_WRITE_KEYS": "shop:same,bank:same"},
             "EQUEENGAGE_WRITE_KEYS: bank has a write key that another tenant has too",
         ),
+        (
+            {"EQUEENGAGE_PUBLIC_URL": "go.example.com"},
+            "EQUEENGAGE_PUBLIC_URL: links can't begin with 'go.example.com'; write it as https://go.example.com",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_told_before_anything_is_published(

@@ -67,6 +67,14 @@ def test_a_short_secret_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["", "go.shop.test", "//go.shop.test", "ftp://go.shop.test", "https://go.shop.test/?a=b"]
+)
+def test_what_no_link_can_begin_with_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="EQUEENGAGE_PUBLIC_URL"):
+        Links(url, SECRET)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "javascript:alert(1)",
