@@ -38,6 +38,10 @@ def publish(
     """
     import asyncio
 
+    from agents.cli.send import check_tenant
+
+    for name in tenant or ():
+        check_tenant(name)
     settings = load_settings(journeys=journeys, data=data)
     tenants = tenant or list(settings.write_keys) or ["default"]
     on_kafka = is_on_kafka(settings, kafka)

@@ -15,7 +15,7 @@ COMMANDS = (
     "serve", "demo", "worker", "ingress", "channel", "topics create", "publish", "check", "diff", "draw",
     "send", "trace", "resume",
     "journey list", "journey pause", "journey resume", "journey stop", "journey retire", "journey rollback", "policy rollback",
-    "erase", "backtest", "explain",
+    "erase", "backtest", "explain", "shadow start", "shadow report", "shadow list", "shadow stop",
 )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def test_the_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["serve", "--port", "http"], "should be a valid integer"),
         (["send", "ada", "paid", "amount"], "'amount' is not written NAME=VALUE"),
         (["send", "ada", "paid", "--tenant", "My Shop"], "'My Shop' is not a tenant"),
+        (["publish", "--tenant", "shop", "--tenant", "My Shop"], "'My Shop' is not a tenant"),
         (["serve", "--port", "70000"], "--port: "),
         (["erase", "ada"], "this can't be undone; say so with --yes"),
         (["journey", "rollback", "welcome", "two"], "should be a valid integer"),
