@@ -184,7 +184,8 @@ def label(entry: JournalEntry) -> str:
     if not entry.journey:
         return ""
     name = entry.journey.replace("_", " ")
-    return f"{name[:1].upper()}{name[1:]} v{entry.version}"
+    version = f" v{entry.version}" if entry.version else ""  # none where a journey of that name isn't active
+    return f"{name[:1].upper()}{name[1:]}{version}"
 
 
 def because(cause: str) -> str:
@@ -202,6 +203,14 @@ def because(cause: str) -> str:
             return "an operator said so"
         case "link":
             return "two ids turned out to be one person"
+        case "api":
+            return "another system asked for it"
+        case "schedule":
+            return "its scheduled time had come"
+        case run if (
+            rest.startswith("#") and "." in run
+        ):  # an Enter step: the run that asked, <journey>.<version>.<hash>
+            return f"{run.partition('.')[0].replace('_', ' ')} led there"
         case _:
             return cause or "of a cause that was not recorded"
 
@@ -227,7 +236,10 @@ def blocked(reason: str) -> str:
 
 
 def dropped(entry: JournalEntry) -> str:
-    name = entry.cause.partition(" ")[2].rpartition(" #")[0] or entry.cause or "an input"
+    kind, _, rest = entry.cause.partition(" ")
+    name = rest.rpartition(" #")[0] or entry.cause or "an input"
+    if rest.startswith("#"):  # an entry, asked for by API, by a schedule or by a run
+        name = f"an entry{' by API' if kind == 'api' else ''}"
     return (
         f"{name} came twice and was counted once"
         if entry.reason == "duplicate"

@@ -5,11 +5,12 @@ from datetime import UTC
 
 from rich.console import Console
 
-from agents.trace import Sentence, show, tell
+from agents.trace import Sentence, because, show, tell
 from engine import (
     Branch,
     Cohorts,
     Delay,
+    Enter,
     Exit,
     Journey,
     Send,
@@ -120,6 +121,33 @@ def test_an_event_that_came_twice_is_told_once() -> None:
     for _ in range(2):
         user.event("cart_updated", message_id="m1", items=2, cart_id="c1")
     assert story(user)[-1] == "cart_updated came twice and was counted once"
+
+
+def test_who_asked_for_an_entry_is_told_in_words() -> None:
+    upgrade = Journey(
+        name="plan_upgrade", version=1, entry=on("upgraded"), start="thanks",
+        steps={"thanks": Enter("thanks", then="done"), "done": Exit()},
+    )  # fmt: skip
+    thanks = Journey(
+        name="thanks",
+        version=2,
+        entry=on("thanked"),
+        start="wait",
+        steps={"wait": Delay(days(1), then="e"), "e": Exit()},
+    )
+    user = simulate(upgrade, thanks)
+    user.event("upgraded")
+    user.enter("thanks")
+    user.enter("nowhere")
+    assert [said for said in story(user) if "enter" in said] == [
+        "Plan upgrade v1: entered, because upgraded happened",
+        "Thanks v2: entered, because plan upgrade led there",
+        "Thanks v2: not entered although another system asked for it: already in it",
+        "Nowhere: not entered although another system asked for it: no such journey is active",
+    ]
+    assert because("schedule #thanks@3") == "its scheduled time had come"
+    twice = entry("dropped", reason="duplicate", cause="api #thanks:1")
+    assert [said.text for said in tell([twice])] == ["an entry by API came twice and was counted once"]
 
 
 def test_without_its_definition_a_journey_is_told_by_the_names_of_its_steps() -> None:
