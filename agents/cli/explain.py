@@ -82,7 +82,11 @@ def explain(
     )
     place = settings.data if events is None else events
     if events is None and is_on_kafka(settings, asked=False):
-        raise Failed("on Kafka, write the topic to a file (kcat -C -e -J -t <prefix>.events) and name it with --events")
+        kafka = settings.kafka
+        raise Failed(
+            f"on Kafka, write the topic to a file (kcat -b {kafka.bootstrap} -C -e -J -t {kafka.prefix}.events"
+            " > events.ndjson) and name it with --events events.ndjson"
+        )
     if events is None and not place.is_dir():
         raise Failed(f"there is no data folder {place}; name it with --data DIR, or a recorded file with --events FILE")
     rejects = Rejects()

@@ -53,7 +53,11 @@ def trace(
             typer.echo(msgspec.json.encode(entry))
         return
     if not entries:
-        raise Failed(f"the journal says nothing about {user!r} of the tenant {tenant!r}; is the id written right?")
+        folds = "worker" if on_kafka else "server"
+        raise Failed(
+            f"the journal says nothing about {user!r} of the tenant {tenant!r}; is the id written right, and does a {folds}"
+            " run that folds what was sent?"
+        )
     story = tell(entries, finder(tenant, definitions))
     show(Console(), f"What happened to {user}", story, UTC if utc else None)
 

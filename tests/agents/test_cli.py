@@ -173,6 +173,20 @@ def test_what_needs_a_data_folder_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_who_sends_and_has_no_server_yet_is_told_why_there_is_no_story(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert equeengage("publish", "--journeys", EXAMPLES, "--data", data).returncode == 0
+    assert equeengage("send", "ada", "signed_up", "--data", data).returncode == 0
+    assert "does a server run that folds what was sent?" in told(equeengage("trace", "ada", "--data", data))
+
+
+def test_on_kafka_explain_says_how_the_topic_gets_into_a_file() -> None:
+    result = equeengage(
+        "explain", "ada", "welcome", EQUEENGAGE_KAFKA__BOOTSTRAP="broker:9092", EQUEENGAGE_KAFKA__PREFIX="shop"
+    )
+    assert "kcat -b broker:9092 -C -e -J -t shop.events > events.ndjson" in told(result)
+
+
 def test_what_needs_kafka_says_so_without_a_broker() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
