@@ -12,8 +12,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -106,6 +107,7 @@ async def _work_until_stopped(working: Working, metrics_at: Address | None) -> N
     stopped = loop.create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, stopped)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _ctrl_c_waits
     watching = asyncio.create_task(_stop_if_orphaned(stopped))
     try:
         with serve_metrics(metrics, *metrics_at) if metrics_at is not None else contextlib.nullcontext():
@@ -162,7 +164,8 @@ class _Child:
         if self.process is None and now >= self._start_at:
             # spawn: a forked child would share the parent's threads' locks, and RocksDB's and uvloop's threads
             self.process = multiprocessing.get_context("spawn").Process(target=_run_child, args=self._arguments)
-            self.process.start()
+            with _ctrl_c_waits():
+                self.process.start()
             self._started_at = now
 
     def stop(self) -> None:
@@ -177,6 +180,18 @@ class _Child:
                 _log.error("a worker process did not stop in time and is killed", number=self._number)
                 self.process.kill()
                 self.process.join()
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Let processes that are started meanwhile hear of a Ctrl-C only once they are ready to: while they still import, it
+    would end each of them with a traceback. Nothing is missed: it stays pending, here and there."""
+    resource_tracker.ensure_running()  # when it starts, it lets SIGINT through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _supervise(settings: Settings, processes: int, metrics_at: Address | None) -> None:

@@ -5,6 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 misused, 130 interrupted."""
-    from agents.cli.program import run
-
+    try:
+        from agents.cli.program import run
+    except KeyboardInterrupt:  # that soon, while it still imports
+        sys.stderr.write("equeengage: stopped\n")
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

@@ -1,14 +1,17 @@
 """That the command line explains itself, and that its errors are one readable line with what to do."""
 
+import os
 import signal
 import socket
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agents.cli.program import run
-from tests.agents.command import COMMAND, environment, equeengage
+from tests.agents.command import COMMAND, PATIENCE_SECONDS, environment, equeengage
 
 EXAMPLES = Path(__file__).parents[2] / "journeys"
 COMMANDS = (
@@ -230,6 +233,54 @@ def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors == "equeengage: stopped\n"
+
+
+def test_ctrl_c_while_a_command_is_still_being_loaded_is_no_traceback() -> None:
+    script = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'agents.cli.program': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from agents.cli import main; main()\n"
+    )
+    result = subprocess.run(
+        [COMMAND.with_name("python"), "-c", script], capture_output=True, text=True, env=environment()
+    )
+    assert (result.returncode, told(result)) == (130, "stopped")
+
+
+def test_ctrl_c_while_worker_processes_are_still_being_loaded_is_no_traceback(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "said").open("w") as output,
+        subprocess.Popen(
+            [COMMAND, "worker", "--processes", "2", "--data", tmp_path / "data"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(EQUEENGAGE_KAFKA__BOOTSTRAP="127.0.0.1:1"),
+            start_new_session=True,  # a terminal sends it to all of them
+        ) as process,
+    ):
+        until(lambda: is_half_loaded(process.pid))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said
+    assert said.endswith("stopped; what was not folded waits on Kafka\n")
+
+
+def is_half_loaded(supervisor: int) -> bool:
+    """Whether a child of the process imports what it needs, and isn't done."""
+    numbers = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    places = [place for number in numbers if (place := Path(f"/proc/{number}")).exists()]
+    return any("spawn_main" in (at / "cmdline").read_text() and "uvloop" in (at / "maps").read_text() for at in places)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
