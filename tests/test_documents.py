@@ -26,6 +26,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         for block in SHELL.findall(text):
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\||;", line):
+                    if "equeengage" not in part:  # quotes may go over lines, or be torn apart
+                        continue
                     words = shlex.split(part, comments=True)
                     while words and re.fullmatch(r"[A-Z_0-9]+=.*", words[0]):
                         words.pop(0)
