@@ -104,12 +104,12 @@ async def remove(bootstrap: str, app: str) -> None:
         await admin.close()
 
 
-async def stamp_from_now_on(bootstrap: str, topic: str) -> None:
-    """Let the broker date what is written to the topic from now on; what is in it keeps its time."""
+async def stamp_from_now_on(bootstrap: str, topic: str, by: str = "LogAppendTime") -> None:
+    """Let the broker, or with CreateTime the writer, date what comes from now on; what is in the topic keeps its time."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        configuration = {**KEPT, "message.timestamp.type": "LogAppendTime"}
+        configuration = {**KEPT, "message.timestamp.type": by}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configuration)])
     finally:
         await admin.close()
@@ -123,18 +123,21 @@ async def write(
     await producer.start()
     try:
         batches = [producer.create_batch() for _ in range(partitions)]
-        for batch in batches:
-            for value in head:
-                batch.append(key=None, value=value, timestamp=head_at)
         sent: list[asyncio.Future[Any]] = []
-        for at, key, value in records:
-            number = partition_of(key, partitions)
+
+        async def put(number: int, at: int, key: bytes | None, value: bytes) -> None:
             if batches[number].append(key=key, value=value, timestamp=at) is None:
                 sent.append(await producer.send_batch(batches[number], topic, partition=number))
                 batches[number] = producer.create_batch()
                 batches[number].append(key=key, value=value, timestamp=at)
                 if len(sent) >= UNACKNOWLEDGED:
                     await sent.pop(0)
+
+        for number in range(partitions):
+            for value in head:
+                await put(number, head_at, None, value)
+        for at, key, value in records:
+            await put(partition_of(key, partitions), at, key, value)
         for number, batch in enumerate(batches):
             sent.append(await producer.send_batch(batch, topic, partition=number))
         await asyncio.gather(*sent)

@@ -50,7 +50,7 @@ def hold(options: Options) -> None:
     with (
         TemporaryDirectory(prefix="equeengage-contest-") as folder,
         cluster.running(Path(folder, "broker")) as bootstrap,
-        _progress() as progress,
+        progress_bars() as progress,
     ):
         contest = _Contest(Path(folder), bootstrap, options, progress)
         for contender in chosen:
@@ -61,7 +61,8 @@ def hold(options: Options) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bars() -> Iterator[Progress]:
+    """Yield what shows how far each task is, as long as the context lasts."""
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"),
                   TimeElapsedColumn(), transient=False) as progress:  # fmt: skip
         yield progress
@@ -143,8 +144,8 @@ class _Contest:
         if contender.ours:
             place = ours.place(self.bootstrap, app, data, PARTITIONS)
             await cluster.create(self.bootstrap, [place.topic], PARTITIONS)
-            await self._write(place.topic, count, ours.activations())
-            await ours.prepare(place)
+            await self._write(place.topic, count, ours.activations(ours.publication()))
+            await ours.prepare(place, ours.publication())
             return place
         if count not in self.written:
             topic = f"events-{count}"
@@ -166,14 +167,8 @@ class _Contest:
         records: Iterator[Given] = events(count, int(count * USERS_PER_EVENT))
         if count not in self.expected:
             fold = self.expected[count] = Fold()
-            records = _folded(records, fold)
+            records = fold.feed_passing(records)
         await cluster.write(self.bootstrap, topic, PARTITIONS, records, head, BEGIN_AT)
-
-
-def _folded(records: Iterator[Given], fold: Fold) -> Iterator[Given]:
-    for record in records:
-        fold.feed([record])
-        yield record
 
 
 def _row(contender: Contender, count: int, measured: Sequence[run.Measured], reason: str) -> results.Row:

@@ -53,6 +53,8 @@ class Contender:
     settles_seconds: float = 0.0  # at least once: its last commit comes so long after its last command, and counts too
     measures_latency: bool = False
     ours: bool = False
+    processes: int = 1  # of ours: how many share the partitions
+    log_level: str = "warning"  # of ours
 
 
 def _installed(*names: str) -> Callable[[], Mapping[str, str]]:

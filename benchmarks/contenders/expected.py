@@ -7,11 +7,14 @@ none waits and the last one began at least 24 hours ago. All times are the recor
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 TIMEOUT, REENTRY, REMEMBERED = 30 * 60_000, 24 * 3_600_000, 32
+
+
+Given = TypeVar("Given", bound=tuple[int, bytes, bytes])
 
 
 class Command(NamedTuple):
@@ -46,6 +49,12 @@ class Fold:
             if event["id"] not in user.seen:
                 user.seen = [*user.seen[-REMEMBERED + 1 :], event["id"]]
                 self._fold(user, key.decode(), event, at)
+
+    def feed_passing(self, records: Iterable[Given]) -> Iterator[Given]:
+        """Take the records one by one as they are passed on."""
+        for record in records:
+            self.feed([record])
+            yield record
 
     def _fold(self, user: _User, key: str, event: dict[str, object], at: int) -> None:
         changed = event.get("profile")

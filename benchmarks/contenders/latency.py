@@ -135,8 +135,8 @@ async def measure(
 async def _prepare(contender: Contender, place: Place) -> None:
     await cluster.create(place.bootstrap, [place.topic], place.partitions, **STAMPED)
     if contender.ours:
-        await cluster.write(place.bootstrap, place.topic, place.partitions, [], ours.activations())
-        await ours.prepare(place)
+        await cluster.write(place.bootstrap, place.topic, place.partitions, [], ours.activations(ours.publication()))
+        await ours.prepare(place, ours.publication())
         return
     await cluster.create(place.bootstrap, [place.commands], place.partitions)
     for suffix, configuration in contender.topics.items():

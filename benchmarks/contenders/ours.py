@@ -3,6 +3,8 @@
 import sys
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -11,8 +13,9 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.contenders import cluster
 from benchmarks.contenders.entrants import Place, environment
 from benchmarks.contenders.work import BEGIN_AT, TENANTS, journey
+from engine import on
 from engine.runtime.kafka import topics
-from engine.runtime.publish import plan
+from engine.runtime.publish import Publication, plan
 from engine.runtime.settings import Kafka
 from schemas.definitions import Definition
 
@@ -37,20 +40,29 @@ def place(bootstrap: str, app: str, data: Path, partitions: int) -> Place:
     return Place(bootstrap, f"{app}.events", f"{app}.messages.bench", app, data, partitions)
 
 
-def activations() -> list[bytes]:
-    """What stands at the head of each partition of `events`: the journey becomes active for all tenants."""
-    return [
-        msgspec.json.encode(each) for each in plan(TENANTS, [journey], TEMPLATES, Nothing(), now=BEGIN_AT).activations
-    ]
+@cache
+def publication(others: int = 0) -> Publication:
+    """Return what publishing the journey for all tenants comes to, with so many others that ask for events that don't come."""
+    beside = [replace(journey, name=f"other_{number}", entry=on(f"other_{number}")) for number in range(others)]
+    return plan(TENANTS, [journey, *beside], TEMPLATES, Nothing(), now=BEGIN_AT)
 
 
-async def prepare(place: Place) -> None:
+def activations(publication: Publication) -> list[bytes]:
+    """What stands at the head of each partition of `events`: the journeys become active for all tenants."""
+    return [msgspec.json.encode(each) for each in publication.activations]
+
+
+async def prepare(place: Place, publication: Publication) -> None:
     """Publish the definitions and make every topic but `events`, which is there already and now dated by the broker."""
     await cluster.stamp_from_now_on(place.bootstrap, place.topic)
     await topics.create(_settings(place), CHANNELS)
+    await publish(place, publication)
+
+
+async def publish(place: Place, publication: Publication) -> None:
+    """Write the definitions; what activates them is written by whoever writes the events."""
     producer = AIOKafkaProducer(bootstrap_servers=place.bootstrap, acks="all")
     await producer.start()
-    publication = plan(TENANTS, [journey], TEMPLATES, Nothing(), now=BEGIN_AT)
     for record in publication.records(place.partitions):
         if record.topic != "events":
             await producer.send(topics.topic_name(_settings(place), record.topic), record.value, record.key)
@@ -58,12 +70,13 @@ async def prepare(place: Place) -> None:
     await producer.stop()
 
 
-def command(place: Place, metrics_port: int) -> list[str]:
+def command(place: Place, metrics_port: int, processes: int = 1) -> list[str]:
     worker = str(Path(sys.executable).with_name("equeengage"))
-    return [worker, "worker", "--data", str(place.data), "--metrics-port", str(metrics_port)]
+    options = {"data": place.data, "metrics-port": metrics_port, "processes": processes}
+    return [worker, "worker", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
 
 
-def settings(place: Place) -> Mapping[str, str]:
+def settings(place: Place, log_level: str = "warning") -> Mapping[str, str]:
     """The events of a backlog carry the times of days long past, so the operator agrees to that."""
     return {
         **environment(),
@@ -72,18 +85,27 @@ def settings(place: Place) -> Mapping[str, str]:
         "EQUEENGAGE_KAFKA__APP": place.app,
         "EQUEENGAGE_KAFKA__PARTITIONS": str(place.partitions),
         "EQUEENGAGE_KAFKA__ACCEPT_CREATE_TIME": "true",
-        "EQUEENGAGE_LOG_LEVEL": "warning",
+        "EQUEENGAGE_LOG_LEVEL": log_level,
     }
 
 
-def folded(metrics_port: int) -> int:
+def folded(metrics_port: int, processes: int = 1) -> int:
     """Ask the worker how many events it has folded; 0 while it doesn't answer yet."""
+    return sum(_metric(metrics_port + number, "inputs_folded_total", 'kind="event"') for number in range(processes))
+
+
+def owned(metrics_port: int, processes: int) -> list[int]:
+    """Ask each process of a worker how many partitions it has; 0 while it doesn't answer yet."""
+    return [_metric(metrics_port + number, "partitions_owned", 'topic="events"') for number in range(processes)]
+
+
+def _metric(port: int, name: str, label: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
     except OSError:
         return 0
-    counts = [line for line in lines if line.startswith("equeengage_inputs_folded_total") and 'kind="event"' in line]
+    counts = [line for line in lines if line.startswith(f"equeengage_{name}") and label in line]
     return int(sum(float(line.rpartition(" ")[2]) for line in counts))
 
 

@@ -32,6 +32,7 @@ class Running:
 
     process: asyncio.subprocess.Process
     log: Path
+    port: int  # of the metrics of ours; more processes than one have those that follow
     folded: int = 0
     samples: list[tuple[float, float, int]] = field(default_factory=list)  # (clock, CPU seconds, folded)
 
@@ -57,17 +58,18 @@ async def started(contender: Contender, place: Place) -> AsyncIterator[Running]:
     """Run a contender on its place as long as the context lasts; then it gets SIGTERM, and in the end SIGKILL."""
     place.data.mkdir(parents=True, exist_ok=True)
     log = place.data.with_suffix(".log")
-    port = _free_port()
-    command = ours.command(place, port) if contender.ours else list(contender.command(place))
-    settings = ours.settings(place) if contender.ours else environment()
+    port = _free_port(contender.processes)
+    command = ours.command(place, port, contender.processes) if contender.ours else list(contender.command(place))
+    settings = ours.settings(place, contender.log_level) if contender.ours else environment()
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             *command, env=dict(settings), cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stderr=out,
             stdout=asyncio.subprocess.DEVNULL if contender.ours else asyncio.subprocess.PIPE,
             preexec_fn=_end_with_parent, start_new_session=True,
         )  # fmt: skip
-    running = Running(process, log)
-    listening = asyncio.ensure_future(_ask(running, port) if contender.ours else _listen(running))
+    running = Running(process, log, port)
+    asking = _ask(running, contender.processes) if contender.ours else _listen(running)
+    listening = asyncio.ensure_future(asking)
     try:
         yield running
     finally:
@@ -95,17 +97,22 @@ async def _listen(running: Running) -> None:
             running.sample(int(line))
 
 
-async def _ask(running: Running, port: int) -> None:
+async def _ask(running: Running, processes: int) -> None:
     while True:
-        running.sample(await asyncio.to_thread(ours.folded, port))
+        running.sample(await asyncio.to_thread(ours.folded, running.port, processes))
         await asyncio.sleep(ASKS_OUR_METRICS_EVERY_SECONDS)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+def _free_port(count: int) -> int:
+    """Return the first of so many free ports in a row."""
+    while True:
+        with contextlib.ExitStack() as bound, contextlib.suppress(OSError, OverflowError):  # the next one is taken
+            port = 0
+            for number in range(count):
+                free = bound.enter_context(socket.socket())
+                free.bind(("127.0.0.1", port and port + number))
+                port = port or free.getsockname()[1]
+            return port
 
 
 @dataclass(frozen=True, slots=True)
