@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from xxhash import xxh64_digest
 
 from engine.runtime.store import Memory, MemoryStore, RocksStore
 from engine.runtime.timers import NEVER, Alarm, TimerIndex
@@ -95,8 +96,16 @@ def test_a_rebuild_that_was_interrupted_is_not_taken_for_an_index(store: MemoryS
     assert not TimerIndex(store, prefix=PREFIX).is_complete
 
 
+def due_by_a_dict(waiting: dict[bytes, int], now: int, limit: int) -> list[tuple[int, bytes]]:
+    due = sorted((at, xxh64_digest(actor), actor) for actor, at in waiting.items() if at <= now)
+    if len(due) > limit:
+        half = (limit + 1) // 2
+        due = due[:half] + due[len(due) - limit + half :]
+    return [(at, actor) for at, _, actor in due]
+
+
 instants = st.none() | st.integers(1, 50)
-actors = st.sampled_from([b"t:ann", b"t:bob", b"u:cid", b"u:dan"])
+actors = st.sampled_from([b"t:%d" % number for number in range(12)])
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -109,7 +118,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.waiting: dict[bytes, int] = {}
         self.synced: dict[bytes, int] = {}
 
-    @rule(dues=st.dictionaries(actors, instants, min_size=1))
+    @rule(dues=st.dictionaries(actors, instants, min_size=1, max_size=6))
     def fold(self, dues: dict[bytes, int | None]) -> None:
         changes = {actor: (self.waiting.get(actor), due) for actor, due in dues.items()}
         self.store.write(self.index.writes(changes))
@@ -118,12 +127,9 @@ class IndexMachine(RuleBasedStateMachine):
             if due is not None:
                 self.waiting[actor] = due
 
-    @rule(now=st.integers(0, 60), limit=st.integers(1, 5))
+    @rule(now=st.integers(0, 60) | st.just(55), limit=st.integers(1, 5))
     def look(self, now: int, limit: int) -> None:
-        due = self.index.due(now, limit)
-        expected = {(at, actor) for actor, at in self.waiting.items() if at <= now}
-        assert set(due) <= expected
-        assert len(due) == len(set(due)) == min(limit, len(expected))
+        assert self.index.due(now, limit) == due_by_a_dict(self.waiting, now, limit)
 
     @rule()
     def sync(self) -> None:
@@ -151,6 +157,25 @@ class IndexMachine(RuleBasedStateMachine):
         earliest = min(self.waiting.values(), default=NEVER)
         assert self.index.next_at() <= earliest
         assert persisted is None or int.from_bytes(persisted) <= earliest
+
+
+@given(
+    folds=st.lists(st.dictionaries(actors, instants, max_size=6), min_size=2, max_size=12),
+    looks=st.lists(st.sampled_from([50, 50, 50, 25]), min_size=12, max_size=12),
+    limit=st.integers(2, 6),
+)
+def test_what_looks_have_learned_hides_nobody_who_comes_later(
+    folds: list[dict[bytes, int | None]], looks: list[int], limit: int
+) -> None:
+    store = MemoryStore(FAMILIES)
+    index = new_index(store)
+    waiting: dict[bytes, int] = {b"t:%d" % number: 5 * number + 1 for number in range(10)}
+    store.write(index.writes({actor: (None, at) for actor, at in waiting.items()}))
+    for fold, now in zip(folds, looks, strict=False):
+        assert index.due(now, limit) == due_by_a_dict(waiting, now, limit)
+        store.write(index.writes({actor: (waiting.get(actor), at) for actor, at in fold.items()}))
+        waiting = {actor: at for actor, at in {**waiting, **fold}.items() if at is not None}
+    assert index.due(50, limit) == due_by_a_dict(waiting, 50, limit)
 
 
 IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -235,3 +260,55 @@ def test_everybody_due_is_woken_within_the_limit_or_waits_for_an_answer(rounds: 
                 actor for actor in actors if now - woken_at.get(actor, -30_000) >= 30_000
             }
         woken_at |= {actor: now for _, actor in chosen}
+
+
+def test_the_lines_are_taken_from_until_they_are_used_up_or_a_second_has_passed() -> None:
+    alarm = Alarm(limit=10)
+    alarm.look([(1000, b"t:%d" % number) for number in range(30)], 1000)
+    first = alarm.take(1000, 10)
+    alarm.settle({actor: (at, None) for at, actor in first})
+
+    assert not alarm.needs_look(1500, 10)
+    assert alarm.needs_look(2000, 10)
+    second = alarm.take(1500, 10)
+    alarm.settle({actor: (at, None) for at, actor in second})
+    third = alarm.take(1600, 10)
+    assert sorted(first + second + third) == sorted((1000, b"t:%d" % number) for number in range(30))
+    assert not alarm.needs_look(1600, 10), "there is no room"
+    alarm.settle({actor: (at, None) for at, actor in third[:4]})
+    assert not alarm.needs_look(1600, 10), "not for a few places"
+    alarm.settle({actor: (at, None) for at, actor in third[4:5]})
+    assert alarm.needs_look(1600, 10)
+
+
+def test_who_was_heard_from_while_in_line_is_not_woken() -> None:
+    alarm = Alarm()
+    alarm.look([(1000, b"t:ann"), (1000, b"t:bob"), (1000, b"t:cid")], 1000)
+    alarm.settle({b"t:ann": (1000, None), b"t:bob": (1000, 1000), b"t:cid": (1000, 9000)})
+
+    assert alarm.waiting() == 1
+    assert alarm.take(1000, 10) == [(1000, b"t:bob")]
+
+
+def test_tenants_keep_their_turns_from_look_to_look() -> None:
+    """With room for one at a time, each of them is the one as often as the others."""
+    alarm = Alarm()
+    left = [(1000, b"%s:%d" % (tenant, number)) for tenant in (b"a", b"b", b"c") for number in range(4)]
+    order = b""
+    for now in range(1000, 1012):
+        alarm.look(left, now)
+        (chosen,) = alarm.take(now, 1)
+        alarm.settle({chosen[1]: (1000, None)})
+        left.remove(chosen)
+        order += chosen[1][:1]
+    assert order == b"abc" * 4
+
+
+def test_who_was_not_woken_after_all_is_seen_and_woken_again_at_once() -> None:
+    alarm = Alarm()
+    due = [(1000, b"t:ann"), (1000, b"t:bob")]
+    assert alarm.choose(due, 1000) == due
+    alarm.recall([b"t:ann"])
+
+    assert alarm.needs_look(1000, 10)
+    assert alarm.choose(due, 1000) == [(1000, b"t:ann")]
