@@ -70,6 +70,33 @@ async def test_a_record_that_is_too_large_is_its_senders_fault_and_spares_its_ne
     assert [record.value for record in records] == [b"%d" % number for number in range(100)]
 
 
+async def test_what_one_append_has_for_a_partition_stays_in_order_over_several_batches(
+    kafka_settings: Kafka, log: KafkaLog
+) -> None:
+    values = [b"%d" % number + b"." * 1000 for number in range(3000)]
+    later = [b"later %d" % number for number in range(10)]
+    await asyncio.gather(
+        log.append([NewRecord("events", b"t:ann", value) for value in values]),
+        log.append([NewRecord("events", b"t:ann", value) for value in later]),
+    )
+    records = await read_topic(kafka_settings, f"{kafka_settings.prefix}.events")
+    assert [record.value for record in records] == values + later
+    assert log._appender.in_flight_bytes == 0
+
+
+async def test_one_record_of_an_append_that_is_too_large_does_not_keep_the_others_of_it_from_being_appended(
+    kafka_settings: Kafka, log: KafkaLog
+) -> None:
+    values = [b"%d" % number for number in range(100)]
+    values[50] = b"x" * 2_000_000
+    with pytest.raises(InvalidInput, match=r"a record of 2,000,0\d\d bytes is larger than"):
+        await log.append([NewRecord("events", b"t:ann", value) for value in values])
+    await log.append([NewRecord("events", b"t:ann", b"last")])
+    records = await read_topic(kafka_settings, f"{kafka_settings.prefix}.events")
+    assert [record.value for record in records] == [*values[:50], *values[51:], b"last"]
+    assert log._appender.in_flight_bytes == 0
+
+
 async def test_what_is_too_much_is_refused_and_taken_a_moment_later(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import time
 from typing import Any
 
@@ -32,17 +33,13 @@ RECORD_OVERHEAD_BYTES = 64
 
 @dataclass(slots=True)
 class _Part:
-    """The records of one append that go to one partition."""
+    """The records of one append that go to one partition: how many of them are in a batch, and how many acknowledged."""
 
-    done: "asyncio.Future[None]"
-    left: int = 0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    content: Content
+    contents: list[Content]
     bytes: int
-    part: _Part
+    done: "asyncio.Future[None]"
+    taken: int = 0
+    finished: int = 0
 
 
 class Appender:
@@ -54,7 +51,7 @@ class Appender:
         self._producer: AIOKafkaProducer | None = None
         self._replacing = asyncio.Lock()
         self._batch_bytes = clients.BATCH_BYTES
-        self._queues: dict[Place, deque[_Waiting]] = {}
+        self._queues: dict[Place, deque[_Part]] = {}
         self._senders: dict[Place, asyncio.Task[None]] = {}
         self._began: dict[Place, float] = {}  # when the batch under way was handed over
         self._in_flight_bytes = 0
@@ -70,15 +67,14 @@ class Appender:
         Raises Overloaded if too much waits already, Unavailable if no acknowledgement came in time, and InvalidInput if
         a record is larger than its topic takes. Some of the records may have been appended all the same.
         """
-        size = sum(len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES for _, (key, value, _) in contents)
-        self._check_room(size)
-        parts: dict[Place, _Part] = {}
+        by_place: dict[Place, list[Content]] = {}
         for place, content in contents:
-            if place not in parts:
-                parts[place] = _Part(_watched_future())
-            parts[place].left += 1
-            length = len(content[0] or b"") + len(content[1] or b"") + RECORD_OVERHEAD_BYTES
-            self._queues.setdefault(place, deque()).append(_Waiting(content, length, parts[place]))
+            by_place.setdefault(place, []).append(content)
+        parts = {place: _Part(each, sum(map(_size, each)), _watched_future()) for place, each in by_place.items()}
+        size = sum(part.bytes for part in parts.values())
+        self._check_room(size)
+        for place, part in parts.items():
+            self._queues.setdefault(place, deque()).append(part)
         self._in_flight_bytes += size
         for place in parts:
             if place not in self._senders:
@@ -131,36 +127,32 @@ class Appender:
         finally:
             del self._senders[place], self._queues[place]
             self._began.pop(place, None)
-            self._finish(list(queue), Unavailable("the process is stopping"))
+            self._finish(_all_left(queue), Unavailable("the process is stopping"))
 
-    async def _send_next_batch(self, place: Place, queue: deque[_Waiting]) -> None:
-        taken: list[_Waiting] = []
+    async def _send_next_batch(self, place: Place, queue: deque[_Part]) -> None:
+        taken: list[tuple[_Part, int]] = []
         self._began[place] = time()
         producer = self._producer
         try:
             if producer is None:
                 producer = await self._replace(None)
             batch = producer.create_batch()
-            while queue:
-                key, value, headers = queue[0].content
-                if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
-                    break
-                taken.append(queue.popleft())
+            _fill(batch, queue, taken)
             batch.close()
             sent = await producer.send_batch(batch, place[0], partition=place[1])
             acknowledged: Any = await asyncio.wait_for(sent, GIVEN_UP_AFTER_SECONDS)
         except (MessageSizeTooLargeError, RecordListTooLargeError):
             await self._replace_quietly(producer)
-            if len(taken) == 1:
-                self._finish(
-                    taken, InvalidInput(f"a record of {taken[0].bytes:,} bytes is larger than {place[0]} takes")
-                )
+            if sum(count for _, count in taken) == 1:
+                part = taken[0][0]
+                size = _size(part.contents[part.taken - 1])
+                self._finish(taken, InvalidInput(f"a record of {size:,} bytes is larger than {place[0]} takes"))
             else:
                 self._batch_bytes = max(SMALLEST_BATCH_BYTES, self._batch_bytes // 2)
-                queue.extendleft(reversed(taken))
+                _put_back(taken, queue)
         except (KafkaError, OSError, TimeoutError) as error:
             if not taken:  # no connection: the others would have to wait for the same answer
-                taken = list(queue)
+                taken = _all_left(queue)
                 queue.clear()
             self._finish(taken, Unavailable(f"the broker refused: {error!r}"))
             await self._replace_quietly(producer)
@@ -172,16 +164,17 @@ class Appender:
             if acknowledged is not None and acknowledged.timestamp_type == 1:
                 self._on_append(acknowledged.timestamp)
 
-    def _finish(self, taken: Sequence[_Waiting], error: Exception | None) -> None:
-        for waiting in taken:
-            self._in_flight_bytes -= waiting.bytes
-            part = waiting.part
-            part.left -= 1
+    def _finish(self, taken: Sequence[tuple[_Part, int]], error: Exception | None) -> None:
+        for part, count in taken:
+            part.finished += count
+            is_whole = part.finished == len(part.contents)
+            if is_whole:
+                self._in_flight_bytes -= part.bytes
             if part.done.done():
                 continue
             if error is not None:
                 part.done.set_exception(error)
-            elif part.left == 0:
+            elif is_whole:
                 part.done.set_result(None)
 
     async def _replace_quietly(self, used: AIOKafkaProducer | None) -> None:
@@ -206,6 +199,37 @@ class Appender:
             await producer.stop()
             raise
         return producer
+
+
+def _fill(batch: Any, queue: deque[_Part], taken: list[tuple[_Part, int]]) -> None:
+    """Move records from the queue to a batch until it is full, and note of which part how many it has."""
+    while queue:
+        part = queue[0]
+        before = part.taken
+        for key, value, headers in islice(part.contents, before, None) if before else part.contents:
+            if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+                break
+            part.taken += 1
+        if part.taken > before:
+            taken.append((part, part.taken - before))
+        if part.taken < len(part.contents):
+            return
+        queue.popleft()
+
+
+def _put_back(taken: list[tuple[_Part, int]], queue: deque[_Part]) -> None:
+    for part, count in reversed(taken):
+        if not queue or queue[0] is not part:
+            queue.appendleft(part)
+        part.taken -= count
+
+
+def _all_left(queue: deque[_Part]) -> list[tuple[_Part, int]]:
+    return [(part, len(part.contents) - part.taken) for part in queue]
+
+
+def _size(content: Content) -> int:
+    return len(content[0] or b"") + len(content[1] or b"") + RECORD_OVERHEAD_BYTES
 
 
 def _watched_future() -> "asyncio.Future[None]":
