@@ -340,7 +340,9 @@ class Partitions:
         while True:
             await asyncio.sleep(RINGS_EVERY_SECONDS)
             running = [self._owned[number] for number in list(self._loops) if number not in self.stopped]
-            await wake_ups.ring([sleepers for partition in running if (sleepers := partition.sleepers) is not None])
+            through = {partition.number: partition.through for partition in running}
+            sleepers = [each for partition in running if (each := partition.sleepers) is not None]
+            await wake_ups.ring(sleepers, through)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
