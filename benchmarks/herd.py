@@ -34,8 +34,8 @@ from schemas.outputs import Message
 BACKGROUND_PER_SECOND = 2000
 TICK_SECONDS = 0.02
 # How long it may take to enter a run on a slow machine: the herd must be complete before it is due.
-ENTERING_SECONDS = 120e-6
-AHEAD_SECONDS = 20.0
+ENTERING_SECONDS = 300e-6
+AHEAD_SECONDS = 40.0
 DRAINS_WITHIN_SECONDS = 600.0
 METRICS_PORT = 18_433
 
