@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
@@ -11,7 +12,7 @@ from engine.runtime.kafka import appender, topics
 from engine.runtime.kafka.log import KafkaLog
 from engine.runtime.kafka.partitioner import partition_of
 from engine.runtime.kafka.tables import KafkaSuppressions
-from engine.runtime.kafka.transactions import TransactionalWriter
+from engine.runtime.kafka.transactions import Content, TransactionalWriter
 from engine.runtime.settings import Kafka
 from schemas.records import NewRecord
 from tests.kafka.cluster import read_topic
@@ -61,7 +62,7 @@ async def test_a_record_that_is_too_large_is_its_senders_fault_and_spares_its_ne
     kafka_settings: Kafka, log: KafkaLog
 ) -> None:
     good = [log.append([NewRecord("events", b"t:ann", b"%d" % number)]) for number in range(50)]
-    giant = log.append([NewRecord("events", b"t:ann", b"x" * 2_000_000)])
+    giant = log.append([NewRecord("events", b"t:ann", Random(1).randbytes(2_000_000))])
     more = [log.append([NewRecord("events", b"t:ann", b"%d" % number)]) for number in range(50, 100)]
     results = await asyncio.gather(*good, giant, *more, return_exceptions=True)
     assert [result for result in results if result is not None] == [results[50]]
@@ -88,7 +89,7 @@ async def test_one_record_of_an_append_that_is_too_large_does_not_keep_the_other
     kafka_settings: Kafka, log: KafkaLog
 ) -> None:
     values = [b"%d" % number for number in range(100)]
-    values[50] = b"x" * 2_000_000
+    values[50] = Random(1).randbytes(2_000_000)
     with pytest.raises(InvalidInput, match=r"a record of 2,000,0\d\d bytes is larger than"):
         await log.append([NewRecord("events", b"t:ann", value) for value in values])
     await log.append([NewRecord("events", b"t:ann", b"last")])
@@ -125,7 +126,7 @@ async def test_a_log_that_was_stopped_takes_nothing(log: KafkaLog) -> None:
 
 
 async def test_an_atomic_append_that_fails_leaves_nothing_behind(kafka_settings: Kafka, log: KafkaLog) -> None:
-    records = [NewRecord("definitions", b"t/journey/j@1", b"body"), NewRecord("events", None, b"x" * 2_000_000, (), 0)]
+    records = [NewRecord("definitions", b"t/journey/j@1", b"body"), NewRecord("events", None, Random(1).randbytes(2_000_000), (), 0)]
     with pytest.raises(Exception, match="larger than topic"):
         await log.append_atomically(records)
     for topic in ("definitions", "events"):
@@ -172,3 +173,22 @@ async def test_a_second_publisher_fences_the_first(kafka_settings: Kafka, log: K
         await second.close()
     records = await read_topic(kafka_settings, place[0])
     assert [record.value for record in records] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "lz4", "zstd", "gzip"])
+async def test_what_is_written_is_read_again_however_it_was_compressed(
+    kafka_settings: Kafka, log: KafkaLog, compression: str
+) -> None:
+    settings = kafka_settings.model_copy(update={"compression": compression})
+    writer = TransactionalWriter(settings, f"{settings.app}-{compression}")
+    contents: list[Content] = [
+        (b"k%d" % number, b"the same again and again " * 40, (("tenant", b"t"),)) for number in range(50)
+    ]
+    topic = f"{settings.prefix}.journal"
+    try:
+        await writer.fence()
+        await writer.write({(topic, 0): contents})
+    finally:
+        await writer.close()
+    found = await read_topic(kafka_settings, topic)
+    assert [(record.key, record.value, tuple(record.headers)) for record in found] == contents

@@ -70,6 +70,8 @@ async def round_of_chaos(
         session_timeout_seconds=SESSION_SECONDS,
     )  # fmt: skip
     weather = Weather(hoards=chance.random() < 0.5, is_tight=chance.random() < 0.5) if in_turn else Weather()
+    if weather.hoards or weather.is_tight:  # what is large shall be large for the broker, too
+        settings = settings.model_copy(update={"compression": "none"})
     await publish(settings, write_chaos_journeys(folder / "journeys"))
     await tighten(settings, weather)
     workers = [Worker(settings, folder / f"worker-{each}") for each in range(chance.choice([2, 3]))]

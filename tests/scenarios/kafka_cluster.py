@@ -53,6 +53,7 @@ def environment(settings: Kafka) -> dict[str, str]:
         "REPLICATION": settings.replication,
         "SESSION_TIMEOUT_SECONDS": settings.session_timeout_seconds,
         "STANDBY": settings.standby,
+        "COMPRESSION": settings.compression,
     }
     kafka = {f"EQUEENGAGE_KAFKA__{name}": str(value) for name, value in values.items()}
     return {**inherited, **kafka, "EQUEENGAGE_WRITE_KEYS": f"{TENANT}:{WRITE_KEY}"}

@@ -55,6 +55,7 @@ def writer(settings: Kafka, batch_bytes: int = BATCH_BYTES, **more: Any) -> AIOK
         **connection(settings),
         acks="all",
         enable_idempotence=True,
+        compression_type=None if settings.compression == "none" else settings.compression,
         max_batch_size=batch_bytes,
         **more,
     )
