@@ -27,7 +27,7 @@ def noted(seen: bytes, older: bytes, event_id: str, now: int) -> bytes | None:
     id = xxh64_digest(event_id.encode())
     if (id in seen and _is_in(seen, id)) or (older and is_known(older, id)):
         return None
-    return seen + id + (now // 1000).to_bytes(4, "big")
+    return seen + (id + (now // 1000).to_bytes(4, "big"))  # so the many are copied once
 
 
 def is_known(cells: bytes, cell: bytes) -> bool:
