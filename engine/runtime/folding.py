@@ -56,6 +56,7 @@ class Folding:
         self.now = now
         self.batch = Batch(through=records[-1].offset)
         self.steering = steering.Steering(host, definitions, self.batch)
+        self.begun = self.steering.begun
         self.actors: dict[bytes, Actor] = {}
 
     def take(self, record: Record) -> None:
@@ -64,6 +65,8 @@ class Folding:
             self.now = record.timestamp
         key = record.key
         try:
+            if self.begun and not steering.is_activation(record):
+                self.catalog = self.steering.settled(self.catalog)
             if key is None:
                 self._steer(record)
             else:
@@ -87,6 +90,7 @@ class Folding:
     def finish(self) -> Batch:
         """Return what the batch comes to."""
         batch, hot = self.batch, self.hot
+        self.catalog = self.steering.settled(self.catalog)
         for key, actor in self.actors.items():
             due_at = earliest_due(actor.user, self.catalog, actor.tenant)
             if actor.user is not actor.user_stored or due_at != actor.due_at:
@@ -229,6 +233,7 @@ class Folding:
         raw = self._state_of(key) if activated.kind == "journey" else None
         due_at = states.due_in(raw)
         if raw is not None and due_at is not None and due_at <= self.now:
+            self.catalog = self.steering.settled(self.catalog)
             self._fire(key, states.decode_campaign(raw), due_at)
 
     def _sweep(self, swept: Swept) -> Iterable[NewRecord]:

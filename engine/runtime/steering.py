@@ -35,12 +35,24 @@ class MissingDefinition(Exception):  # noqa: N818 - says what is the case
 
 
 class Steering:
-    """What the steering records of one batch come to, beside the catalog."""
+    """What the steering records of one batch come to, beside the catalog.
+
+    Versions that become current one after the other are put into the catalog together: a thousand journeys copy its indexes
+    once, not a thousand times. `begun` are those that aren't in it yet; ask for `settled` before anything else looks at it.
+    """
 
     def __init__(self, host: PartitionHost, definitions: Definitions, batch: Batch) -> None:
         self.host = host
         self.definitions = definitions
         self.batch = batch
+        self.begun: list[tuple[str, Journey, int]] = []  # tenant, version, since when (ms)
+
+    def settled(self, catalog: Catalog) -> Catalog:
+        """Return the catalog with the versions that have become current since the last time."""
+        if self.begun:
+            catalog = catalog.activate_all(self.begun)
+            self.begun.clear()
+        return catalog
 
     def activate(self, catalog: Catalog, activated: Activated, now: int) -> Catalog:
         """Make a definition current. Never parked: a partition that can't follow stops, for it would differ from the others.
@@ -52,20 +64,20 @@ class Steering:
                 f"a {activated.kind} was activated, which this version doesn't know; upgrade this worker"
             )
         if activated.kind == "shadow":
-            return self._begin_or_end_shadow(catalog, activated, now)
+            return self._begin_or_end_shadow(self.settled(catalog), activated, now)
         slot = f"{activated.tenant}/{activated.kind}/{activated.name}"
         definition = read(self.definitions, f"{slot}@{activated.version}", activated.hash)
         self._remember(slot, states.Activation(activated.version, activated.hash, now))
         if isinstance(definition, Policy):
             return catalog.activate_policy(activated.tenant, definition)
-        after = catalog.activate(activated.tenant, definition, now)
+        self.begun.append((activated.tenant, definition, now))
         if definition.moves:
             self._sweep(f"{definition.name}@{definition.version}:{now}", activated.tenant)
         self._plan_campaign(activated.tenant, definition, now)
-        control = after.controls.get((activated.tenant, definition.name))
-        if control is not None:
-            self._keep_control(after, activated.tenant, definition.name)
-        return after
+        if (activated.tenant, definition.name) in catalog.controls:
+            catalog = self.settled(catalog)
+            self._keep_control(catalog, activated.tenant, definition.name)
+        return catalog
 
     def _begin_or_end_shadow(self, catalog: Catalog, activated: Activated, now: int) -> Catalog:
         """Let a version run as a shadow from here on, or, without a hash, let that of the name end.
@@ -195,6 +207,11 @@ def read(definitions: Definitions, key: str, wanted_hash: str) -> Journey | Poli
 def _shadows_body(tenant: str, name: str, hash: str) -> str:
     """Return where the body of a shadow is kept: by what it is, for a version that is not published may change."""
     return f"{tenant}/shadow/{name}@{hash[:12]}"
+
+
+def is_activation(record: Record) -> bool:
+    """Does this record make a version current? `type` is the first field that the encoder writes."""
+    return record.key is None and record.value is not None and record.value.startswith(b'{"type":"activated"')
 
 
 def is_sweep(record: Record) -> bool:

@@ -126,7 +126,10 @@ async def test_a_log_that_was_stopped_takes_nothing(log: KafkaLog) -> None:
 
 
 async def test_an_atomic_append_that_fails_leaves_nothing_behind(kafka_settings: Kafka, log: KafkaLog) -> None:
-    records = [NewRecord("definitions", b"t/journey/j@1", b"body"), NewRecord("events", None, Random(1).randbytes(2_000_000), (), 0)]
+    records = [
+        NewRecord("definitions", b"t/journey/j@1", b"body"),
+        NewRecord("events", None, Random(1).randbytes(2_000_000), (), 0),
+    ]
     with pytest.raises(Exception, match="larger than topic"):
         await log.append_atomically(records)
     for topic in ("definitions", "events"):

@@ -1,13 +1,17 @@
 """How a partition comes to know what is current: through the log, and after a restart from its store."""
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import replace as with_fields
 from hashlib import sha256
 
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from engine.catalog import Catalog
 from engine.definitions import freeze
+from engine.journey import Journey
 from engine.runtime.host import PartitionStopped
 from schemas.definitions import Definition
 from tests.runtime.stage import TENANT, Stage
@@ -138,3 +142,38 @@ async def test_a_restart_waits_for_the_bodies_it_needs() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert stage.sent() == ["hello"]
+
+
+async def test_many_activations_in_a_row_copy_the_indexes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[int] = []
+    activate_all = Catalog.activate_all
+
+    def counted(catalog: Catalog, activations: Iterable[tuple[str, Journey, int]]) -> Catalog:
+        together = list(activations)
+        copied.append(len(together))
+        return activate_all(catalog, together)
+
+    monkeypatch.setattr(Catalog, "activate_all", counted)
+    stage = Stage()
+    for number in range(40):
+        stage.publish(with_fields(greeting(), name=f"greeting_{number}"))
+    stage.event("ada", "signed_up")
+    stage.publish(greeting(2, "welcome"))
+    await stage.play()
+    assert copied == [0, 40, 1]  # what the store had, those at the head, the one behind the event
+    assert len(stage.sent()) == 40
+    assert len(list(stage.users.catalog.active())) == 41
+
+
+async def test_a_pause_between_activations_is_heeded_however_many_there_are() -> None:
+    stage = Stage()
+    stage.publish(greeting())
+    stage.control("greeting", "retire")
+    stage.publish(with_fields(greeting(), name="other"))
+    stage.event("ada", "signed_up")
+    stage.publish(greeting(2, "welcome"))  # opens it again
+    stage.event("ben", "signed_up")
+    await stage.play()
+    assert sorted((message.user, message.journey, message.version) for message in stage.messages()) == [
+        ("ada", "other", 1), ("ben", "greeting", 2), ("ben", "other", 1),
+    ]  # fmt: skip
