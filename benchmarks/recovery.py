@@ -82,7 +82,7 @@ async def _measure(folder: Path, bootstrap: str, state_bytes: int) -> list[Figur
 async def rebuilt(settings: Kafka, folder: Path, users: int, size: str) -> list[Figure]:
     """An empty data folder: all states are read from the changelogs."""
     await _prepare(settings, users)
-    async with _load(settings, per_second=50) as load:
+    async with _load(settings, per_second=50):
         worker = _Worker(settings, folder / "one")
         began = time.time()
         worker.start()
@@ -93,10 +93,12 @@ async def rebuilt(settings: Kafka, folder: Path, users: int, size: str) -> list[
             seconds = max(_seconds(line) for line in worker.lines("partition open")) - began
             ready = min(_seconds(line) for line in worker.lines("partitions assigned")) - began
             cpu = cpu_seconds(worker.pid) - cpu_before
-            await _until(lambda: bool(load.sent), "something was sent")
+            async with asyncio.timeout(GIVES_UP_AFTER_SECONDS):
+                while not (commands := await _records(settings, "messages.email")):
+                    await asyncio.sleep(0.5)
         finally:
             worker.end()
-        first = min(record.timestamp for record in await _records(settings, "messages.email")) / 1000 - began
+        first = min(record.timestamp for record in commands) / 1000 - began
     records = sum(line["records"] for line in worker.lines("store recovered"))
     return [
         Figure(
