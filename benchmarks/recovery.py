@@ -404,14 +404,14 @@ async def _records(settings: Kafka, topic: str | None) -> list[Any]:
     """All committed records of one of our topics; None: of the changelog."""
     name = topics.changelog_name(settings, "users") if topic is None else topics.topic_name(settings, topic)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap, isolation_level="read_committed", enable_auto_commit=False
-    )
+        bootstrap_servers=settings.bootstrap, isolation_level="read_committed", enable_auto_commit=False,
+        auto_offset_reset="earliest",  # "latest" may win against a `seek_to_beginning` that comes at the same time
+    )  # fmt: skip
     await consumer.start()
     try:
         sources = [TopicPartition(name, number) for number in range(settings.partitions)]
         consumer.assign(sources)
         ends = await consumer.end_offsets(sources)
-        await consumer.seek_to_beginning(*sources)
         found: list[Any] = []
         for source in sources:
             while await consumer.position(source) < ends[source]:
