@@ -36,7 +36,14 @@ def with_entry(entered: Mapping[str, int], slot: str, now: int) -> dict[str, int
     after = dict(entered)
     after.pop(slot, None)  # so that it is the newest
     after[slot] = now
-    while len(after) > MAX_ENTERED:
-        # Keys go first: three hundred carts must not make a customer new again.
-        del after[next((name for name in after if "|" in name), next(iter(after)))]
+    forget_oldest(after)
     return after
+
+
+def forget_oldest(entered: dict[str, int]) -> None:
+    """Take out of what is ordered by time as many as there are too many.
+
+    Keys go first: three hundred carts must not make a customer new again.
+    """
+    while len(entered) > MAX_ENTERED:
+        del entered[next((slot for slot in entered if "|" in slot), next(iter(entered)))]

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import duplicates
-from engine.admission import MAX_ENTERED, MAX_RUNS
+from engine.admission import MAX_RUNS, forget_oldest
 from engine.catalog import Catalog
 from engine.errors import InvalidInput
 from engine.goals import MAX_GOALS
@@ -160,8 +160,7 @@ def _entered(ours: dict[str, int], theirs: Mapping[str, int]) -> dict[str, int]:
         return ours
     latest = {slot: max(at, ours.get(slot, at)) for slot, at in theirs.items()}
     after = dict(sorted({**ours, **latest}.items(), key=lambda item: item[1]))
-    while len(after) > MAX_ENTERED:  # Keys go first, as when a run begins.
-        del after[next((slot for slot in after if "|" in slot), next(iter(after)))]
+    forget_oldest(after)
     return after
 
 

@@ -181,7 +181,7 @@ def _walk(journey: Journey, run: Run, target: str, place: Place, move: Move) -> 
 
 def _apply(journey: Journey, run: Run, outcome: Outcome, place: Place, move: Move) -> Move:
     """Carry out what a step answered; walk on as long as it says so."""
-    visit = Visit(run, place, journey.templates)
+    visit = _visit(journey, run, place)
     while type(outcome) is Go:
         if outcome.messages:
             run = _ask(run, outcome.messages, place, move)

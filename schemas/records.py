@@ -1,8 +1,11 @@
 """A record of the log, as both hosts read and write it."""
 
+from typing import Final
+
 from msgspec import Struct
 
 Headers = tuple[tuple[str, bytes], ...]
+JSON_TYPE: Final = ("content-type", b"application/json")
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):

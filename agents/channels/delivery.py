@@ -36,7 +36,7 @@ from engine.runtime.metrics import Metrics
 from schemas.definitions import Definition
 from schemas.journal import LINES_TYPE, write_entries
 from schemas.outputs import JournalEntry, Message, Suppression
-from schemas.records import Headers, NewRecord, Record
+from schemas.records import JSON_TYPE, Headers, NewRecord, Record
 
 POLL_RECORDS: Final = 200  # a record is up to 36 kB: 7 MB waiting in memory at most
 TURN_CALLS: Final = 50  # begun in one turn; more would delay the commit of what has been answered
@@ -45,7 +45,6 @@ FORGOTTEN_PER_TURN: Final = 200
 CLOGGED_SECONDS: Final = 60.0  # what a slow receiver's messages are put aside for: a million waiting cost 2 % of a core
 CALL_SECONDS: Final = 120.0  # channels have tighter limits of their own; this one is for their bugs
 TEMPLATE_PATIENCE: Final = timedelta(seconds=30)  # for a template that was published a moment ago
-JSON_TYPE: Final = ("content-type", b"application/json")
 EMPTY: Final = Definition("", "template", "", 0, "", msgspec.Raw(b"{}"))
 
 _log = structlog.get_logger(__name__)

@@ -25,7 +25,7 @@ from engine.runtime.host import Log, Overloaded, Unavailable
 from engine.runtime.metrics import Metrics
 from schemas.inputs import Receipt, ReceiptStatus
 from schemas.outputs import Suppression
-from schemas.records import Headers, NewRecord
+from schemas.records import JSON_TYPE, Headers, NewRecord
 
 RECEIPT_SECONDS: Final = 1.0  # how long a reader waits for our log at most
 UNSUBSCRIBE_SECONDS: Final = 5.0
@@ -133,7 +133,7 @@ class _LinkServer:
 
 def _record_headers(link: Link) -> Headers:
     traceparent = tracing.current()
-    headers = (("content-type", b"application/json"), ("tenant", link.tenant.encode()))
+    headers = (JSON_TYPE, ("tenant", link.tenant.encode()))
     return (*headers, tracing.record_header(traceparent)) if traceparent else headers
 
 

@@ -22,12 +22,11 @@ from engine.runtime.intake import check_tenant, input_of, owner_of
 from engine.runtime.tally import Tally
 from schemas.inputs import Activated, Asked, Controlled, Entered, Event, Input, Swept, WakeUp
 from schemas.journal import LINES_TYPE, write_entries
-from schemas.records import Headers, NewRecord, Record
+from schemas.records import JSON_TYPE, Headers, NewRecord, Record
 from schemas.state import Campaign
 
 SAME_FAILURE_LIMIT = 5  # users whose records may fail the same way in a row
 FOR_PARTITIONS = (Activated, Controlled, Swept)
-JSON_TYPE = ("content-type", b"application/json")
 
 _encode = msgspec.json.Encoder().encode
 log = structlog.get_logger(__name__)
@@ -166,7 +165,8 @@ class Folding:
             quota, granted = ask(states.decode_quota(raw), input, self.now)
             self.batch.states[states.USER + key] = states.encode_actor(quota, None)
             to = f"{tenant}:{input.user}".encode()
-            self.batch.outputs.append(self._input_for(to, granted, tenant, record.headers))
+            headers, _ = _headers(tenant, record.headers)
+            self.batch.outputs.append(self._input_for(to, granted, headers))
         elif kind == "campaign" and isinstance(input, WakeUp):
             if raw is not None:
                 self._fire(key, states.decode_campaign(raw), states.due_in(raw))
@@ -195,7 +195,7 @@ class Folding:
 
     def _outputs(self, handled: Handled, key: bytes, tenant: str, given: Headers) -> list[NewRecord]:
         """Keyed topics have the same partitions, so what is about a user goes where the user is."""
-        headers, told = _headers(tenant, tracing.carried(given) if given else None)
+        headers, told = _headers(tenant, given)
         number = self.host.number
         outputs = [
             NewRecord(f"messages.{message.channel}", key, _encode(message), headers, number)
@@ -205,11 +205,10 @@ class Folding:
         for lines in write_entries(entries):
             outputs.append(NewRecord("journal", key, lines, told, number))
         for to, input in handled.inputs:
-            outputs.append(self._input_for(to.encode(), input, tenant, given))
+            outputs.append(self._input_for(to.encode(), input, headers))
         return outputs
 
-    def _input_for(self, key: bytes, input: Input, tenant: str, given: Headers) -> NewRecord:
-        headers, _ = _headers(tenant, tracing.carried(given))
+    def _input_for(self, key: bytes, input: Input, headers: Headers) -> NewRecord:
         return NewRecord("events", key, _encode(input), headers, self.host.partition_for(key))
 
     # What is addressed to the partition
@@ -239,7 +238,7 @@ class Folding:
     def _sweep(self, swept: Swept) -> Iterable[NewRecord]:
         """Give a chunk of the tenant's users their wake-up or entry, and come back for the next chunk."""
         given: Input = swept.entered if swept.entered is not None else WakeUp(self.now)
-        value, (headers, _) = _encode(given), _headers(swept.tenant, None)
+        value, (headers, _) = _encode(given), _headers(swept.tenant, ())
         users, last = steering.chunk(self.store, swept)
         outputs = [NewRecord("events", key, value, headers, self.host.number) for key in users]
         if last:
@@ -272,8 +271,14 @@ class Failures:
         self.kind = None
 
 
+def _headers(tenant: str, given: Headers) -> tuple[Headers, Headers]:
+    """Return the headers of what a record gives rise to: those of JSON, and those of the journal's lines."""
+    plain, lines = _plain_headers(tenant)
+    traceparent = tracing.carried(given)
+    return (plain, lines) if traceparent is None else ((*plain, traceparent), (*lines, traceparent))
+
+
 @lru_cache(maxsize=1024)
-def _headers(tenant: str, traceparent: tuple[str, bytes] | None) -> tuple[Headers, Headers]:
-    """Return the headers of what an input gives rise to: those of JSON, and those of the journal's lines."""
-    more = (("tenant", tenant.encode()), *(() if traceparent is None else (traceparent,)))
-    return (JSON_TYPE, *more), (LINES_TYPE, *more)
+def _plain_headers(tenant: str) -> tuple[Headers, Headers]:
+    named = ("tenant", tenant.encode())
+    return (JSON_TYPE, named), (LINES_TYPE, named)

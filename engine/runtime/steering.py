@@ -16,12 +16,11 @@ from engine.runtime.host import Batch, Definitions, PartitionHost, PartitionStop
 from schemas.inputs import Activated, Controlled, Swept
 from schemas.journal import LINES_TYPE, write_entries
 from schemas.outputs import JournalEntry
-from schemas.records import NewRecord, Record
+from schemas.records import JSON_TYPE, NewRecord, Record
 from schemas.state import Campaign
 
 CHUNK = 500  # users of a sweep per record: 50 kB of outputs
 KNOWN_KINDS = ("journey", "policy", "shadow")
-JSON_TYPE = ("content-type", b"application/json")
 
 _encode = msgspec.json.Encoder().encode
 

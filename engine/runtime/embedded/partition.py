@@ -13,7 +13,7 @@ from engine.runtime.metrics import Metrics
 from engine.runtime.store import Keyspace, KeyValueStore, Write
 from engine.runtime.timers import Alarm, Due, TimerIndex
 from schemas.inputs import WakeUp
-from schemas.records import NewRecord, Record
+from schemas.records import JSON_TYPE, NewRecord, Record
 
 _json = msgspec.json.Encoder()
 
@@ -115,7 +115,7 @@ class EmbeddedPartition:
 
     def _wake_up(self, due: Due) -> NewRecord:
         due_at, actor = due
-        headers = (("content-type", b"application/json"), ("tenant", tenant_of(actor)))
+        headers = (JSON_TYPE, ("tenant", tenant_of(actor)))
         return NewRecord(self.topic, actor, _json.encode(WakeUp(due_at)), headers, self.number)
 
     def _check_usable(self) -> None:

@@ -21,7 +21,7 @@ from engine.runtime.kafka.transactions import Content, Place
 from engine.runtime.metrics import Metrics
 from engine.runtime.timers import Alarm, Due, TimerIndex
 from schemas.inputs import WakeUp
-from schemas.records import Headers
+from schemas.records import JSON_TYPE, Headers
 
 # What else is appended waits behind the wake-ups in the log, so this is most of what it waits for. It is also several times
 # what a wake-up takes that waits for nothing (appended, fetched, folded, committed: some 0.1 s); else the fold would idle.
@@ -179,5 +179,5 @@ class _Contents:
         tenant = tenant_of(actor)
         headers = self._headers.get(tenant)
         if headers is None:
-            headers = self._headers[tenant] = (("content-type", b"application/json"), ("tenant", tenant))
+            headers = self._headers[tenant] = (JSON_TYPE, ("tenant", tenant))
         return actor, value, headers
